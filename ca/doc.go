@@ -1,0 +1,18 @@
+// Package ca is authsome's certificate authority: the root of one run, the
+// leaves that intercepted connections are answered with, and the files and
+// variables that make a child process trust them.
+//
+// What it guarantees:
+//
+//   - The root is made in memory and carries critical name constraints
+//     (RFC 5280 section 4.2.1.10): it can vouch for the hosts of known
+//     providers and for nothing else, whoever gets hold of its key.
+//   - A leaf names exactly one host. No wildcard is ever issued, and a host
+//     outside the constraints is refused before anything is signed.
+//   - What a child already trusts it keeps trusting: the bundle is the
+//     parent's own files, the system's roots, and ours.
+//
+// The package knows nothing of HTTP, providers or credentials. Hosts come in
+// canonical form: lower-case ASCII without a trailing dot, or an IP literal
+// without brackets.
+package ca
