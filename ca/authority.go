@@ -3,9 +3,11 @@ package ca
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,27 +28,165 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+func (cfg Config) withDefaults() Config {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Lifetime <= 0 {
+		cfg.Lifetime = defaultLifetime
+	}
+	if cfg.CacheEntries <= 0 {
+		cfg.CacheEntries = defaultCacheEntries
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}
+
 // Authority issues leaves. It is safe for concurrent use.
-type Authority struct{}
+//
+// All leaves of a root share one P-256 key. A key per leaf would protect
+// nothing: they live in the same process, beside the root's own key.
+type Authority struct {
+	cfg     Config
+	names   atomic.Pointer[constraints] // what Config permits: at most what the root does
+	current atomic.Pointer[generation]  // what signs
+	minted  atomic.Uint64
 
-// New makes an authority whose key lives in memory only.
-func New(ctx context.Context, cfg Config) (*Authority, error) { return nil, errors.ErrUnsupported }
+	dir string     // where the roots are kept; "" means nowhere
+	mu  sync.Mutex // guards roots, and current's replacement
+	// roots are published besides the current one.
+	roots roots
+}
 
-// Leaf returns the certificate for host.
+// New makes an authority whose key lives in memory only. It fails when a
+// permitted name is not canonical.
+func New(ctx context.Context, cfg Config) (*Authority, error) {
+	cfg = cfg.withDefaults()
+	names, err := newConstraints(cfg.PermittedDNS, cfg.PermittedIPs)
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{cfg: cfg}
+	a.names.Store(&names)
+	g, err := a.generate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.current.Store(g)
+	return a, nil
+}
+
+// generate makes a new root for the names that are permitted now.
+func (a *Authority) generate(ctx context.Context) (*generation, error) {
+	root, key, err := newRoot(ctx, *a.names.Load(), a.cfg.Clock(), a.cfg.Lifetime)
+	if err != nil {
+		return nil, err
+	}
+	return newGeneration(ctx, root, key, a.cfg.CacheEntries)
+}
+
+// Leaf returns the certificate for host, which must be canonical.
+//
+// It is minted on first use, kept for 24 h at most, and replaced in the
+// background once two thirds of its life are over, so that no handshake waits
+// for the replacement of a leaf that is still good. Callers that ask for one
+// host at once share a mint; one that gives up (ctx) does not fail the others.
+//
+// It fails with ErrNotPermitted, ErrExpired or the context's error. The result
+// is shared: do not modify it.
 func (a *Authority) Leaf(ctx context.Context, host string) (*tls.Certificate, error) {
-	return nil, ErrNotPermitted
+	e, err := a.entry(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return e.leaf.Load().cert, nil
 }
 
-// TLSConfig returns the server side of an intercepted connection to host.
-func (a *Authority) TLSConfig(ctx context.Context, host string, protos ...string) (*tls.Config, error) {
-	return nil, ErrNotPermitted
+// entry returns host's cache entry, with a leaf that is valid now.
+func (a *Authority) entry(ctx context.Context, host string) (*entry, error) {
+	g := a.current.Load()
+	if e := g.cache.get(host); e != nil {
+		now, l := a.cfg.Clock().Unix(), e.leaf.Load()
+		if now >= l.notBefore && now < l.deadline {
+			if now >= l.renewAt && e.renewing.CompareAndSwap(false, true) {
+				go a.renewLeaf(g, e)
+			}
+			return e, nil
+		}
+	}
+	if !a.Permits(host) {
+		return nil, fmt.Errorf("issue leaf for %q: %w", host, ErrNotPermitted)
+	}
+	return a.mint(ctx, g, host)
 }
 
-// RootPEM returns the root, PEM encoded.
-func (a *Authority) RootPEM() []byte { return nil }
+// mint waits for a new leaf, or for ctx.
+func (a *Authority) mint(ctx context.Context, g *generation, host string) (*entry, error) {
+	done := g.flight.DoChan(host, func() (any, error) {
+		now := a.cfg.Clock()
+		if e := g.cache.get(host); e != nil { // another flight landed meanwhile
+			if l := e.leaf.Load(); now.Unix() >= l.notBefore && now.Unix() < l.deadline {
+				return e, nil
+			}
+		}
+		return a.issue(g, host, now)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("issue leaf for %q: %w", host, ctx.Err())
+	case r := <-done:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*entry), nil
+	}
+}
 
-// Permits reports whether Leaf would issue for host.
-func (a *Authority) Permits(host string) bool { return false }
+func (a *Authority) issue(g *generation, host string, now time.Time) (*entry, error) {
+	l, err := g.issue(host, now)
+	if err != nil {
+		return nil, err
+	}
+	a.minted.Add(1)
+	return g.cache.put(host, l), nil
+}
 
-// Stats returns how many leaves were minted and how many are cached.
-func (a *Authority) Stats() (minted uint64, cached int) { return 0, 0 }
+// renewLeaf replaces e's leaf. When that fails the old leaf serves on until its
+// end, and the next lookup tries again.
+func (a *Authority) renewLeaf(g *generation, e *entry) {
+	defer e.renewing.Store(false)
+	l, err := g.issue(e.host, a.cfg.Clock())
+	if err != nil {
+		a.cfg.Logger.Warn("renew leaf", "host", e.host, "error", err)
+		return
+	}
+	a.minted.Add(1)
+	e.leaf.Store(l)
+}
+
+// Permits reports whether Leaf would issue for host: whether it is canonical
+// and inside the name constraints.
+func (a *Authority) Permits(host string) bool { return a.names.Load().permits(host) }
+
+// RootPEM returns the roots that clients must trust, PEM encoded: the one that
+// signs first, then those before and after it while a rotation is under way.
+func (a *Authority) RootPEM() []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := certPEM(a.current.Load().root)
+	for _, cert := range a.roots.others() {
+		out = append(out, certPEM(cert)...)
+	}
+	return out
+}
+
+// NotAfter returns when the root that signs now ends.
+func (a *Authority) NotAfter() time.Time { return a.current.Load().root.NotAfter }
+
+// Stats returns how many leaves were minted since the start and how many are
+// cached now.
+func (a *Authority) Stats() (minted uint64, cached int) {
+	return a.minted.Load(), a.current.Load().cache.len()
+}
