@@ -1,0 +1,16 @@
+//go:build !linux
+
+package audit
+
+import (
+	"errors"
+	"os"
+)
+
+var errNoSpace = errors.New("no space left on device")
+
+// allocate is not available: room is known only by trying.
+func allocate(*os.File, int64, int64) error { return errors.ErrUnsupported }
+
+// freeBytes is not available.
+func freeBytes(*os.File) (int64, error) { return 0, errors.ErrUnsupported }
