@@ -9,60 +9,74 @@ import (
 	"runtime"
 )
 
-// privateDir makes dir, or checks that an existing one is a directory that no
-// other user can write to or read.
+// privateDir makes dir, or checks that an existing one is its owner's alone.
+// Group access is taken away, since some volume drivers add it by themselves.
 func privateDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if err == nil {
+	info, err := makeDir(dir, 0o700)
+	if err != nil {
+		return err
+	}
+	mode := info.Mode().Perm()
+	if runtime.GOOS == "windows" || mode&0o077 == 0 {
 		return nil
 	}
-	if !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make directory: %w", err)
+	if mode&0o007 == 0 && os.Chmod(dir, mode&0o700) == nil {
+		return nil
+	}
+	return fmt.Errorf("use directory %s: mode %04o lets other users in; name a new directory, or chmod 700 this one", dir, mode)
+}
+
+// makeDir makes dir unless it exists, and refuses anything but a directory.
+func makeDir(dir string, mode os.FileMode) (fs.FileInfo, error) {
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("use directory: %w", err)
+		return nil, fmt.Errorf("use directory: %w", err)
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("use directory %s: not a directory", dir)
+		return nil, fmt.Errorf("use directory %s: not a directory", dir)
 	}
-	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return fmt.Errorf("use directory %s: mode %04o lets other users in; chmod 700 it", dir, mode)
+	return info, nil
+}
+
+// writeFile replaces path as a whole: a reader sees the old content or the new.
+func writeFile(path string, data []byte, mode os.FileMode) error {
+	return replaceFile(path, data, mode, false)
+}
+
+// writeDurable is writeFile for what must survive a crash of the machine.
+func writeDurable(path string, data []byte, mode os.FileMode) error {
+	if err := replaceFile(path, data, mode, true); err != nil {
+		return err
+	}
+	// The rename is durable once its directory is. Not every system lets a
+	// directory be synced, and the file is in place: no failure.
+	if d, err := os.Open(filepath.Dir(path)); err == nil {
+		d.Sync()
+		d.Close()
 	}
 	return nil
 }
 
-// writeFile replaces path as a whole, durably: a reader sees the old content or
-// the new, also after a crash.
-func writeFile(path string, data []byte, mode os.FileMode) (err error) {
+func replaceFile(path string, data []byte, mode os.FileMode, sync bool) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, err)
-			os.Remove(f.Name())
-		}
-	}()
-	_, werr := f.Write(data)
-	if err := errors.Join(werr, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode))
+	if sync && err == nil {
+		err = f.Sync()
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes a rename durable. Not every system lets a directory be synced;
-// the rename itself has succeeded, so that is no failure.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
 	if err != nil {
-		return nil
+		os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer d.Close()
-	d.Sync()
 	return nil
 }

@@ -179,10 +179,10 @@ func saveRoots(dir string, current *generation, r roots) error {
 		all = append(all, certPEM(cert)...)
 		public = append(public, certPEM(cert)...)
 	}
-	if err := writeFile(filepath.Join(dir, authorityFile), all, 0o600); err != nil {
+	if err := writeDurable(filepath.Join(dir, authorityFile), all, 0o600); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, rootFile), public, 0o600)
+	return writeDurable(filepath.Join(dir, rootFile), public, 0o600)
 }
 
 // checkPrivate makes sure that a key file is its owner's alone. Group access is
