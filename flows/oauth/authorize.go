@@ -3,6 +3,7 @@ package oauth
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -24,8 +25,7 @@ type Authorization struct {
 	Scopes      []string // asked for
 	// Issuer is what the callback's iss must equal (RFC 9207); "" when it is not known.
 	Issuer string
-	// RequireIss makes a callback without iss an error: set when the provider's metadata has
-	// authorization_response_iss_parameter_supported.
+	// RequireIss makes a callback without iss an error.
 	RequireIss bool
 }
 
@@ -53,36 +53,46 @@ func (c *Config) BeginAuthorization(redirectURI string, scopes ...string) (*Auth
 		State: secret.New(randomText(stateBytes)), RedirectURI: redirectURI, Scopes: slices.Clone(scopes),
 		Issuer: c.OAuth.Issuer,
 	}
-	options := []oauth2.AuthCodeOption{}
-	if c.OAuth.PKCE {
-		verifier := oauth2.GenerateVerifier()
-		auth.Verifier = secret.New(verifier)
-		options = append(options, oauth2.S256ChallengeOption(verifier))
+	if c.Metadata != nil {
+		auth.Issuer, auth.RequireIss = c.Metadata.Issuer, c.Metadata.IssInCallback
 	}
-	for _, name := range sortedNames(c.OAuth.AuthorizeParams) {
-		if slices.Contains(reserved, name) {
-			return nil, unsupported(op, "authorize_params may not set "+name)
-		}
-		options = append(options, oauth2.SetAuthURLParam(name, c.OAuth.AuthorizeParams[name]))
-	}
-	for name, value := range map[string]string{
-		"scope": c.joinScopes(scopes), "audience": c.OAuth.Audience, "resource": c.OAuth.Resource,
-	} {
-		if value != "" {
-			options = append(options, oauth2.SetAuthURLParam(name, value))
-		}
+	options, err := c.authorizeOptions(op, auth)
+	if err != nil {
+		return nil, err
 	}
 	config := oauth2.Config{ClientID: c.Client.ID, RedirectURL: redirectURI}
 	ours, err := url.Parse(config.AuthCodeURL(auth.State.Reveal(), options...))
 	if err != nil {
 		return nil, unsupported(op, "the authorization URL cannot be built")
 	}
-	for name, values := range ours.Query() {
-		query[name] = values
-	}
+	maps.Copy(query, ours.Query())
 	endpoint.RawQuery, endpoint.Fragment = query.Encode(), ""
 	auth.URL = endpoint.String()
 	return auth, nil
+}
+
+// authorizeOptions gathers the parameters beyond those of RFC 6749 section 4.1.1, and gives auth its
+// verifier.
+func (c *Config) authorizeOptions(op string, auth *Authorization) ([]oauth2.AuthCodeOption, error) {
+	var options []oauth2.AuthCodeOption
+	if c.OAuth.PKCE {
+		verifier := oauth2.GenerateVerifier()
+		auth.Verifier = secret.New(verifier)
+		options = append(options, oauth2.S256ChallengeOption(verifier))
+	}
+	p := params{}
+	for name, value := range c.OAuth.AuthorizeParams {
+		if slices.Contains(reserved, name) {
+			return nil, unsupported(op, "authorize_params may not set "+name)
+		}
+		p.set(name, value)
+	}
+	p.set("scope", c.joinScopes(auth.Scopes))
+	c.target(p)
+	for name, values := range p {
+		options = append(options, oauth2.SetAuthURLParam(name, values[0]))
+	}
+	return options, nil
 }
 
 // joinScopes writes scopes as this provider separates them.

@@ -29,6 +29,9 @@ type Config struct {
 	// OAuth is the definition's section with {base_url} substituted; required. The caller replaces
 	// URLs by those that a connection pinned at login.
 	OAuth *provider.OAuth
+	// Metadata is what [Config.Discover] gave; nil when the server was not asked. [Metadata.Fill]
+	// makes the OAuth section from it.
+	Metadata *Metadata
 	// Client is the application to act as.
 	Client Client
 	// HTTP carries the calls; nil means one with http.DefaultTransport. Its redirect policy, cookie

@@ -22,6 +22,7 @@ const (
 	minInterval     = time.Second
 	maxPollPause    = 60 * time.Second // between attempts that do not reach the server
 	maxUserCode     = 64               // characters
+	maxServerErrors = 6                // answers of 5xx or 429 in a row, before giving up
 	deviceGrantType = "urn:ietf:params:oauth:grant-type:device_code"
 )
 
@@ -47,8 +48,7 @@ func (c *Config) BeginDevice(ctx context.Context, scopes ...string) (*DeviceAuth
 	}
 	p := params{}
 	p.set("scope", c.joinScopes(scopes))
-	p.set("audience", c.OAuth.Audience)
-	p.set("resource", c.OAuth.Resource)
+	c.target(p)
 	out := c.postAs(c.jsonDevice() || c.jsonTokens(), op, c.OAuth.DeviceAuthorizationURL, p)
 	r, err := c.send(ctx, out)
 	if err != nil {
@@ -107,7 +107,7 @@ func browsable(raw string) bool {
 func (c *Config) PollDevice(ctx context.Context, d *DeviceAuthorization) (*TokenSet, error) {
 	const op = "device login"
 	interval := max(d.Interval, minInterval)
-	wait := interval
+	wait, broken := interval, 0
 	for {
 		if left := d.ExpiresAt.Sub(c.now()); left <= wait {
 			if err := sleep(ctx, max(left, 0)); err != nil {
@@ -126,11 +126,14 @@ func (c *Config) PollDevice(ctx context.Context, d *DeviceAuthorization) (*Token
 		case !errors.As(err, &e):
 			return nil, err
 		case e.Code == "authorization_pending":
-			wait = interval
+			wait, broken = interval, 0
 		case e.Code == "slow_down":
 			interval += deviceSlowDown
-			wait = interval
-		case e.Retryable && ctx.Err() == nil:
+			wait, broken = interval, 0
+		case e.Retryable && ctx.Err() == nil && broken < maxServerErrors:
+			if e.Status != 0 { // it was reached, and says that it is broken
+				broken++
+			}
 			wait = max(interval, min(2*wait, maxPollPause), min(e.RetryAfter, maxPollPause))
 		default:
 			return nil, err
@@ -144,7 +147,7 @@ func (c *Config) pollOnce(ctx context.Context, op string, d *DeviceAuthorization
 	p.set("device_code", d.DeviceCode.Reveal())
 	if !c.jsonDevice() {
 		p.set("grant_type", deviceGrantType)
-		p.set("resource", c.OAuth.Resource)
+		c.target(p)
 	}
 	out := c.postAs(c.jsonDevice() || c.jsonTokens(), op, c.OAuth.TokenURL, p, d.DeviceCode)
 	r, err := c.send(ctx, out)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"authsome/provider"
@@ -13,17 +12,18 @@ import (
 // Metadata is what an authorization server publishes about itself (RFC 8414 section 2), as far as a
 // login needs it.
 type Metadata struct {
-	Issuer                string
-	AuthorizationURL      string
-	TokenURL              string
-	RegistrationEndpoint  string
-	RevocationURL         string
-	DeviceURL             string
-	AuthMethods           []string // token_endpoint_auth_methods_supported; nil when not said
-	Scopes                []string // scopes_supported; nil when not said
-	GrantTypes            []string // grant_types_supported; nil when not said
-	ChallengeMethods      []string // code_challenge_methods_supported; nil when not said
-	IssInAuthorizationURL bool     // authorization_response_iss_parameter_supported (RFC 9207 section 3)
+	Issuer                 string
+	AuthorizationURL       string
+	TokenURL               string
+	RegistrationEndpoint   string
+	RevocationURL          string
+	DeviceAuthorizationURL string
+	AuthMethods            []string // token_endpoint_auth_methods_supported; nil when not said
+	Scopes                 []string // scopes_supported; nil when not said
+	GrantTypes             []string // grant_types_supported; nil when not said
+	// IssInCallback says that every callback carries iss (RFC 9207 section 3), so that one without is
+	// refused.
+	IssInCallback bool
 }
 
 // Discover fetches the metadata of the definition's issuer: by RFC 8414, then by OpenID Connect
@@ -96,19 +96,18 @@ func (c *Config) fetchMetadata(ctx context.Context, op, location string) (m *Met
 
 func metadata(op string, f fields) (*Metadata, error) {
 	m := &Metadata{
-		Issuer:                f.text("issuer"),
-		AuthorizationURL:      f.text("authorization_endpoint"),
-		TokenURL:              f.text("token_endpoint"),
-		RegistrationEndpoint:  f.text("registration_endpoint"),
-		RevocationURL:         f.text("revocation_endpoint"),
-		DeviceURL:             f.text("device_authorization_endpoint"),
-		AuthMethods:           f.list("token_endpoint_auth_methods_supported"),
-		Scopes:                f.list("scopes_supported"),
-		GrantTypes:            f.list("grant_types_supported"),
-		ChallengeMethods:      f.list("code_challenge_methods_supported"),
-		IssInAuthorizationURL: f.flag("authorization_response_iss_parameter_supported"),
+		Issuer:                 f.text("issuer"),
+		AuthorizationURL:       f.text("authorization_endpoint"),
+		TokenURL:               f.text("token_endpoint"),
+		RegistrationEndpoint:   f.text("registration_endpoint"),
+		RevocationURL:          f.text("revocation_endpoint"),
+		DeviceAuthorizationURL: f.text("device_authorization_endpoint"),
+		AuthMethods:            f.list("token_endpoint_auth_methods_supported"),
+		Scopes:                 f.list("scopes_supported"),
+		GrantTypes:             f.list("grant_types_supported"),
+		IssInCallback:          f.flag("authorization_response_iss_parameter_supported"),
 	}
-	for _, endpoint := range []string{m.AuthorizationURL, m.TokenURL, m.RegistrationEndpoint, m.RevocationURL, m.DeviceURL} {
+	for _, endpoint := range []string{m.AuthorizationURL, m.TokenURL, m.RegistrationEndpoint, m.RevocationURL, m.DeviceAuthorizationURL} {
 		if endpoint == "" {
 			continue
 		}
@@ -129,14 +128,11 @@ func (m *Metadata) Fill(section *provider.OAuth) *provider.OAuth {
 	}{
 		{&filled.AuthorizationURL, m.AuthorizationURL}, {&filled.TokenURL, m.TokenURL},
 		{&filled.RegistrationEndpoint, m.RegistrationEndpoint}, {&filled.RevocationURL, m.RevocationURL},
-		{&filled.DeviceAuthorizationURL, m.DeviceURL}, {&filled.Issuer, m.Issuer},
+		{&filled.DeviceAuthorizationURL, m.DeviceAuthorizationURL}, {&filled.Issuer, m.Issuer},
 	} {
 		if *field.to == "" {
 			*field.to = field.from
 		}
-	}
-	if slices.Contains(m.ChallengeMethods, "S256") {
-		filled.PKCE = true
 	}
 	return &filled
 }

@@ -66,7 +66,6 @@ func (c *Config) ClientCredentials(ctx context.Context, scopes ...string) (*Toke
 	p := params{}
 	p.set("grant_type", "client_credentials")
 	p.set("scope", c.joinScopes(scopes))
-	p.set("audience", c.OAuth.Audience)
 	return c.grant(ctx, op, p, expected{scopes: scopes})
 }
 
@@ -78,11 +77,18 @@ type expected struct {
 
 // grant asks the token endpoint and reads its answer.
 func (c *Config) grant(ctx context.Context, op string, p params, want expected, hide ...secret.Text) (*TokenSet, error) {
-	p.set("resource", c.OAuth.Resource) // RFC 8707 section 2.2: with every grant
+	c.target(p)
 	out := c.post(op, c.OAuth.TokenURL, p, hide...)
 	r, err := c.send(ctx, out)
 	if err != nil {
 		return nil, err
 	}
 	return c.tokens(op, r, out.secrets, want)
+}
+
+// target says what the token shall be good for, with every request for one: the authorization, the
+// device code and each grant (RFC 8707 section 2; audience is its forerunner in the field).
+func (c *Config) target(p params) {
+	p.set("audience", c.OAuth.Audience)
+	p.set("resource", c.OAuth.Resource)
 }

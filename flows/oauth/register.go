@@ -18,8 +18,6 @@ type RegistrationRequest struct {
 	// RedirectURIs, exactly as they will be sent. Required.
 	RedirectURIs []string
 	Scopes       []string // may be empty
-	// Metadata is what the server says that it supports; nil when it was not asked.
-	Metadata *Metadata
 }
 
 // Registration is a client that a provider made for us.
@@ -41,11 +39,12 @@ func (c *Config) Register(ctx context.Context, request RegistrationRequest) (*Re
 	if c.OAuth.RegistrationEndpoint == "" {
 		return nil, unsupported(op, "neither the definition nor the server's metadata has a registration_endpoint")
 	}
-	if request.Metadata == nil {
-		request.Metadata = &Metadata{}
+	known := c.Metadata
+	if known == nil {
+		known = &Metadata{}
 	}
-	method := c.registrationMethod(request.Metadata.AuthMethods)
-	body := c.registrationBody(request, method)
+	method := c.registrationMethod(known.AuthMethods)
+	body := registrationBody(request, method, known.GrantTypes)
 	header := c.headers()
 	header.Set("Content-Type", jsonType)
 	out := outgoing{op: op, method: http.MethodPost, url: c.OAuth.RegistrationEndpoint, header: header, body: body}
@@ -63,9 +62,9 @@ func (c *Config) Register(ctx context.Context, request RegistrationRequest) (*Re
 	return registration(op, r, f, method, request)
 }
 
-func (c *Config) registrationBody(request RegistrationRequest, method string) []byte {
+func registrationBody(request RegistrationRequest, method string, supported []string) []byte {
 	grants := []string{"authorization_code"}
-	if known := request.Metadata.GrantTypes; known == nil || slices.Contains(known, "refresh_token") {
+	if supported == nil || slices.Contains(supported, "refresh_token") {
 		grants = append(grants, "refresh_token")
 	}
 	object := map[string]any{

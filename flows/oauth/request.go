@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sort"
 	"strings"
 
 	"authsome/vault/secret"
@@ -100,14 +99,4 @@ func (c *Config) sent(header http.Header, hide ...secret.Text) secrets {
 		s = s.with(credentials)
 	}
 	return s
-}
-
-// sortedNames gives the names of a map in an order that does not change.
-func sortedNames[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names
 }
