@@ -1,0 +1,149 @@
+// Package authsome gives Go programs the credentials that a person has logged
+// in with, without the person handing them over.
+//
+// The same vault serves the authsome command, its proxy and this package. Most
+// programs need no library at all: run them under "authsome run". Use this
+// package where a process cannot run behind a proxy.
+package authsome
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"authsome/flows"
+	"authsome/provider"
+	"authsome/vault"
+	"authsome/vault/audit"
+	"authsome/vault/secret"
+)
+
+// Options say which vault to open. The zero value opens the default profile of
+// the default home.
+type Options struct {
+	Home    string              // "": $AUTHSOME_HOME, or ~/.authsome
+	Profile string              // "": $AUTHSOME_PROFILE, or the home's default
+	Getenv  func(string) string // nil: os.Getenv
+	Run     string              // names the run in audit entries
+	Clock   func() time.Time    // nil: time.Now
+	Logger  *slog.Logger        // nil: discarded
+}
+
+// Client is an open profile. Its methods are safe for concurrent use.
+type Client struct {
+	Home     *Home
+	Created  bool // the home was made by this Open
+	Profile  string
+	Registry *provider.Registry
+	Vault    *vault.Vault
+	Broker   *flows.Broker
+	Audit    *audit.Log
+	Warnings []error // user definitions that could not be loaded
+}
+
+// Open opens a profile. It fails when the home, its configuration, its key or
+// its audit log cannot be used; errors name the file. Close must be called.
+func Open(ctx context.Context, o Options) (*Client, error) {
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	if o.Home == "" {
+		var err error
+		if o.Home, err = DefaultHome(o.Getenv); err != nil {
+			return nil, err
+		}
+	}
+	home, created, err := OpenHome(o.Home)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{Home: home, Created: created, Profile: firstOf(o.Profile, o.Getenv("AUTHSOME_PROFILE"), home.Config.DefaultProfile)}
+	if _, err := home.Profile(c.Profile); err != nil {
+		return nil, err
+	}
+	c.Registry, c.Warnings = provider.Load(home.ProvidersDir())
+	c.Audit, err = audit.Open(home.AuditPath(), audit.Config{Profile: c.Profile, Clock: o.Clock,
+		Actor: audit.Actor{PID: os.Getpid(), UID: os.Getuid(), Run: o.Run}})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.openVault(ctx, o); err != nil {
+		c.Audit.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) openVault(ctx context.Context, o Options) error {
+	wrapper, err := c.Home.wrapper(o.Getenv)
+	if err != nil {
+		return err
+	}
+	c.Vault, err = vault.Open(ctx, vault.Config{Store: vault.OpenBolt(c.Home.StorePath(c.Profile)),
+		Wrapper: wrapper, Audit: c.Audit, Clock: o.Clock, Logger: o.Logger})
+	if err != nil {
+		return err
+	}
+	c.Broker, err = flows.New(flows.Config{Vault: c.Vault, Profile: c.Profile, Registry: c.Registry, Clock: o.Clock, Logger: o.Logger})
+	return err
+}
+
+// wrapper returns the key wrapper of the home's encryption mode.
+func (h *Home) wrapper(getenv func(string) string) (vault.KeyWrapper, error) {
+	switch mode := h.Config.Encryption.Mode; mode {
+	case "local_key":
+		return vault.LocalKey(h.KeyPath()), nil
+	case "env":
+		key, err := envSecret(getenv, "AUTHSOME_MASTER_KEY")
+		if err != nil {
+			return nil, err
+		}
+		return vault.EnvKey(key), nil
+	default:
+		return nil, fmt.Errorf("%w: encryption mode %q cannot be opened here", ErrConfig, mode)
+	}
+}
+
+// envSecret reads NAME or the file that NAME_FILE points to.
+func envSecret(getenv func(string) string, name string) (secret.Text, error) {
+	if v := getenv(name); v != "" {
+		return secret.New(v), nil
+	}
+	path := getenv(name + "_FILE")
+	if path == "" {
+		return secret.Text{}, fmt.Errorf("%w: set %s or %s_FILE", ErrConfig, name, name)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return secret.Text{}, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrConfig, cause(err)), Next: "make the file readable, or set " + name}
+	}
+	return secret.New(strings.TrimSpace(string(b))), nil
+}
+
+// Close releases what Open took.
+func (c *Client) Close() error {
+	if c == nil || c.Audit == nil {
+		return nil
+	}
+	return c.Audit.Close()
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// Record writes an audit entry of an event that succeeded.
+func (c *Client) Record(event, provider, connection string) error {
+	return c.Audit.Write(audit.Event{Event: event, Profile: c.Profile, Provider: provider, Connection: connection, Outcome: "ok"})
+}
+
+// DisplayHosts words where a definition's credential goes, for a prompt.
+func DisplayHosts(def *provider.Definition) string { return strings.Join(def.HostURL, ", ") }

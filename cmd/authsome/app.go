@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"authsome"
+	"authsome/provider"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// version is set by the linker for releases.
+var version = "dev"
+
+// app is what every command shares: the process's streams and the global flags.
+type app struct {
+	getenv         func(string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	json, quiet, noColor, verbose bool
+	profile, logFile              string
+
+	client  *authsome.Client
+	log     *slog.Logger
+	logSink io.Closer
+	printed bool // a JSON value is on stdout
+	code    int  // exit code of a command that ended without an error of ours
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "authsome",
+		Short: "API access for agents and scripts, without giving them the credentials",
+		Long: `authsome is a local HTTPS proxy that attaches credentials on the way out.
+
+Log in once, then run anything behind the proxy. The program you run holds
+placeholders; the vault holds the secrets; only the proxy sees both.`,
+		Example: `  authsome login openai
+  authsome run -- python agent.py`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       buildVersion(),
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("authsome {{.Version}}\n")
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	flags := root.PersistentFlags()
+	flags.BoolVar(&a.json, "json", false, "print one JSON value on stdout")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress or hints; data is still printed")
+	flags.BoolVar(&a.noColor, "no-color", false, "print no colours (also: NO_COLOR)")
+	flags.BoolVar(&a.verbose, "verbose", false, "log what happens to stderr and to logs/authsome.log")
+	flags.StringVar(&a.profile, "profile", "", "profile to use (also: AUTHSOME_PROFILE)")
+	flags.StringVar(&a.logFile, "log-file", "", "log to this file")
+	flags.BoolP("version", "v", false, "print the version")
+	root.AddCommand(newInit(a), newList(a), newInspect(a), newLogin(a), newLogout(a), newRemove(a), newGet(a),
+		newExport(a), newRun(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a))
+	root.CompletionOptions.HiddenDefaultCmd = false
+	for _, c := range root.Commands() {
+		c.ValidArgsFunction = completion(a, c)
+	}
+	return root
+}
+
+func buildVersion() string {
+	if version != "dev" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return version
+}
+
+// open opens the home and its vault, once.
+func (a *app) open(ctx context.Context) (*authsome.Client, error) {
+	return a.openRun(ctx, "")
+}
+
+func (a *app) openRun(ctx context.Context, runID string) (*authsome.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	client, err := authsome.Open(ctx, authsome.Options{Profile: a.profile, Getenv: a.getenv, Run: runID, Logger: a.logger()})
+	if err != nil {
+		return nil, err
+	}
+	a.client = client
+	// The key is in the vault's hands now; no child shall inherit it.
+	for _, name := range secretVariables {
+		os.Unsetenv(name)
+	}
+	for _, w := range client.Warnings {
+		a.warn("%v", w)
+	}
+	return client, nil
+}
+
+// secretVariables never reach a child.
+var secretVariables = []string{"AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_PASSPHRASE", "AUTHSOME_PASSPHRASE_FILE"}
+
+func (a *app) close() {
+	if a.client != nil {
+		a.client.Close()
+	}
+	if a.logSink != nil {
+		a.logSink.Close()
+	}
+}
+
+// logger writes warnings to stderr and, with --verbose or --log-file, more.
+func (a *app) logger() *slog.Logger {
+	if a.log != nil {
+		return a.log
+	}
+	level := slog.LevelWarn
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	handlers := []slog.Handler{slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level})}
+	if path := a.logPath(); path != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			a.warn("log file: %v", err)
+		} else if f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+			a.warn("log file: %v", err)
+		} else {
+			a.logSink = f
+			handlers = append(handlers, slog.NewJSONHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		}
+	}
+	a.log = slog.New(slog.NewMultiHandler(handlers...))
+	return a.log
+}
+
+func (a *app) logPath() string {
+	if a.logFile != "" {
+		return a.logFile
+	}
+	if !a.verbose {
+		return ""
+	}
+	home, err := authsome.DefaultHome(a.getenv)
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, "logs", "authsome.log")
+}
+
+// say prints chatter: to stderr, and not at all with --quiet.
+func (a *app) say(format string, args ...any) {
+	if !a.quiet {
+		fmt.Fprintf(a.stderr, format+"\n", args...)
+	}
+}
+
+// warn prints a warning. --quiet does not hide it.
+func (a *app) warn(format string, args ...any) {
+	fmt.Fprintln(a.stderr, a.style(yellow, "warning:")+" "+fmt.Sprintf(format, args...))
+}
+
+// emit prints the one JSON value of a command that was asked for JSON.
+func (a *app) emit(v any) error {
+	a.printed = true
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// print writes data lines to stdout.
+func (a *app) print(format string, args ...any) error {
+	_, err := fmt.Fprintf(a.stdout, format+"\n", args...)
+	return err
+}
+
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	bold   = "1"
+	dim    = "2"
+)
+
+// style colours text for stderr, when that is a terminal that wants colours.
+func (a *app) style(code, text string) string { return a.paint(a.stderr, code, text) }
+
+func (a *app) paint(w io.Writer, code, text string) string {
+	f, ok := w.(*os.File)
+	if !ok || a.noColor || a.getenv("NO_COLOR") != "" || a.getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// lookup finds a provider by name.
+func (a *app) lookup(ctx context.Context, name string) (*authsome.Client, *provider.Entry, error) {
+	client, err := a.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	entry, err := client.Registry.Lookup(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return client, entry, nil
+}

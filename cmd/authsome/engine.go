@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"authsome"
+	"authsome/ca"
+	"authsome/flows"
+	"authsome/injector"
+	"authsome/proxy"
+	"authsome/vault/secret"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/net/http/httpproxy"
+)
+
+// grantFlags say which connections a proxy may use.
+type grantFlags struct {
+	providers   []string
+	connections []string // P=name
+}
+
+// choose parses --connection and checks every name against the vault.
+func (g grantFlags) choose(ctx context.Context, client *authsome.Client) (map[string][]string, error) {
+	chosen := make(map[string][]string)
+	for _, pair := range g.connections {
+		name, connection, ok := strings.Cut(pair, "=")
+		if !ok || connection == "" {
+			return nil, &fault{code: "Usage", exit: exitUsage, msg: fmt.Sprintf("--connection %q: want PROVIDER=NAME", pair), hint: "run: authsome list --connected"}
+		}
+		if _, err := client.Registry.Lookup(name); err != nil {
+			return nil, err
+		}
+		if _, err := client.Broker.Get(ctx, name, connection); err != nil {
+			return nil, err
+		}
+		chosen[name] = append(chosen[name], connection)
+	}
+	for _, name := range g.providers {
+		if _, err := client.Registry.Lookup(name); err != nil {
+			return nil, err
+		}
+		if chosen[name] != nil {
+			continue
+		}
+		if _, err := client.Broker.Get(ctx, name, ""); err != nil {
+			return nil, err
+		}
+	}
+	return chosen, nil
+}
+
+// engine is a running proxy with everything it needs.
+type engine struct {
+	client    *authsome.Client
+	injector  *injector.Injector
+	authority *ca.Authority
+	proxy     *proxy.Proxy
+	registry  *prometheus.Registry
+	token     secret.Text
+	stopWatch context.CancelFunc
+	watching  chan struct{}
+}
+
+// engineConfig is what differs between run, proxy and demo.
+type engineConfig struct {
+	grants   []string
+	choose   map[string][]string
+	egress   proxy.Egress
+	upstream func(*url.URL) (*url.URL, error)
+	proxy    proxy.Config // Dial, RootCAs, TrustPeer and the like
+}
+
+// startEngine makes the authority, the routes and the proxy. Nothing listens
+// yet. Routes follow the vault until stop.
+func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engineConfig) (*engine, error) {
+	e := &engine{client: client, injector: injector.New(client.Broker), registry: prometheus.NewRegistry(), watching: make(chan struct{})}
+	watchCtx, stop := context.WithCancel(ctx)
+	e.stopWatch = stop
+	loaded := make(chan struct{})
+	failed := make(chan error, 1)
+	first := true
+	go func() {
+		defer close(e.watching)
+		failed <- client.Broker.Watch(watchCtx, func() {
+			e.update(a, cfg)
+			if first {
+				first = false
+				close(loaded)
+			}
+		})
+	}()
+	select {
+	case <-loaded:
+	case err := <-failed:
+		stop()
+		return nil, err
+	}
+	if err := e.assemble(ctx, a, cfg); err != nil {
+		e.stop(ctx)
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *engine) assemble(ctx context.Context, a *app, cfg engineConfig) (err error) {
+	dns, ips := e.client.Registry.PermittedDNS()
+	for _, r := range e.injector.Table().Hosts() {
+		if ip := net.ParseIP(r); ip != nil {
+			ips = append(ips, ip)
+			continue
+		}
+		dns = append(dns, r)
+	}
+	if e.authority, err = ca.New(ctx, ca.Config{PermittedDNS: dns, PermittedIPs: ips, Logger: a.logger()}); err != nil {
+		return fmt.Errorf("make certificate authority: %w", err)
+	}
+	raw := make([]byte, 32)
+	rand.Read(raw) // never fails, see crypto/rand
+	e.token = secret.New(base64.RawURLEncoding.EncodeToString(raw))
+
+	p := cfg.proxy
+	p.Injector, p.Authority, p.Audit, p.Token = e.injector, e.authority, e.client.Audit, e.token
+	p.Egress, p.UpstreamProxy, p.Registerer, p.Logger = cfg.egress, cfg.upstream, e.registry, a.logger()
+	if e.proxy, err = proxy.New(p); err != nil {
+		return err
+	}
+	e.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(), newEngineCollector(e))
+	return nil
+}
+
+// update builds the route table anew from the vault's snapshot. A connection
+// whose routes do not compile is left out, and said so.
+func (e *engine) update(a *app, cfg engineConfig) {
+	grants, err := e.client.Broker.Grants(cfg.grants, cfg.choose)
+	if err != nil {
+		a.logger().Warn("some connections cannot be used", "error", err)
+	}
+	var routes []*injector.Route
+	for _, g := range grants {
+		compiled, err := injector.Compile(g.Definition, pinned(g.Connection))
+		if err != nil {
+			a.logger().Warn("connection left out", "error", err)
+			continue
+		}
+		routes = append(routes, compiled...)
+	}
+	e.injector.Update(injector.NewTable(routes))
+}
+
+func pinned(c *flows.Connection) injector.Connection {
+	return injector.Connection{Name: c.Name, BaseURL: c.BaseURL, HostURL: c.HostURL, TokenURL: c.TokenURL}
+}
+
+// drainTime is how long requests in flight may take once we are told to stop.
+const drainTime = 10 * time.Second
+
+func (e *engine) stop(ctx context.Context) {
+	if e.proxy != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		defer cancel()
+		e.proxy.Shutdown(ctx) // its error only says that something was cut
+	}
+	e.stopWatch()
+	<-e.watching
+}
+
+// upstreamProxy returns how origins are reached: through the proxy that was
+// named, or as the parent's environment says.
+func upstreamProxy(flag string, getenv func(string) string) (func(*url.URL) (*url.URL, error), error) {
+	either := func(name string) string {
+		if v := getenv(strings.ToLower(name)); v != "" {
+			return v
+		}
+		return getenv(name)
+	}
+	if flag != "" {
+		u, err := url.Parse(flag)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+			return nil, &fault{code: "Usage", exit: exitUsage, msg: "--upstream-proxy: want http://, https:// or socks5:// and host:port", hint: "credentials go in its userinfo; or set HTTPS_PROXY"}
+		}
+		return func(*url.URL) (*url.URL, error) { return u, nil }, nil
+	}
+	cfg := httpproxy.Config{HTTPProxy: either("HTTP_PROXY"), HTTPSProxy: either("HTTPS_PROXY"), NoProxy: either("NO_PROXY")}
+	if all := either("ALL_PROXY"); all != "" {
+		cfg.HTTPProxy, cfg.HTTPSProxy = orElse(cfg.HTTPProxy, all), orElse(cfg.HTTPSProxy, all)
+	}
+	if cfg.HTTPProxy == "" && cfg.HTTPSProxy == "" {
+		return nil, nil
+	}
+	return cfg.ProxyFunc(), nil
+}
+
+func orElse(v, def string) string {
+	if v != "" {
+		return v
+	}
+	return def
+}
+
+// parseEgress reads --egress and --allow-host.
+func parseEgress(mode string, allow []string) (proxy.Egress, error) {
+	var egress proxy.Egress
+	err := fmt.Errorf("--egress %q: want allow or deny", mode)
+	if mode == "allow" || mode == "deny" {
+		egress, err = proxy.NewEgress(mode == "deny", allow)
+	}
+	if err != nil {
+		return egress, &fault{code: "Usage", exit: exitUsage, msg: err.Error(), hint: "run: authsome run --help", err: err}
+	}
+	return egress, nil
+}
+
+// reportTies tells at the start which connections cancel each other out.
+func (e *engine) reportTies(a *app) {
+	for _, t := range e.injector.Table().Ties() {
+		a.warn("%s is claimed by %s: no credential is attached; choose with --connection or --provider", t.Where, strings.Join(t.Connections, " and "))
+	}
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"authsome"
+	"authsome/flows"
+	"authsome/provider"
+	"authsome/vault"
+	"authsome/vault/audit"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK            = 0
+	exitOther         = 1
+	exitUsage         = 2
+	exitNoProvider    = 3
+	exitAuth          = 4
+	exitMissing       = 5
+	exitRefresh       = 6
+	exitStore         = 7
+	exitCancelled     = 8
+	exitOwn           = 125 // run: authsome itself failed
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
+
+// fault is an error of the command line itself.
+type fault struct {
+	code string // the "error" of --json
+	exit int
+	msg  string
+	hint string
+	err  error
+}
+
+func (f *fault) Error() string { return f.msg }
+func (f *fault) Unwrap() error { return f.err }
+func (f *fault) Hint() string  { return f.hint }
+
+func usageError(cmd *cobra.Command, err error) error {
+	return &fault{code: "Usage", exit: exitUsage, msg: err.Error(), hint: "run: " + cmd.CommandPath() + " --help", err: err}
+}
+
+// exactArgs is cobra.ExactArgs with an error that names what is missing.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usageError(cmd, fmt.Errorf("%s: missing argument %s", cmd.Name(), names[len(args)]))
+		}
+		if len(args) > len(names) {
+			return usageError(cmd, fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[len(names)]))
+		}
+		return nil
+	}
+}
+
+// classes map errors to their stable code and exit code; the first match wins.
+var classes = []struct {
+	is   error
+	code string
+	exit int
+	hint string
+}{
+	{provider.ErrNotFound, "ProviderNotFound", exitNoProvider, "run: authsome list"},
+	{flows.ErrAlreadyConnected, "AlreadyConnected", exitOther, "add --force to log in again"},
+	{flows.ErrRefreshFailed, "RefreshFailed", exitRefresh, ""},
+	{flows.ErrNoConnection, "CredentialMissing", exitMissing, ""},
+	{flows.ErrExpired, "CredentialExpired", exitMissing, ""},
+	{flows.ErrRevoked, "CredentialInvalid", exitMissing, ""},
+	{flows.ErrBadSecret, "InvalidSecret", exitAuth, "check the key and log in again"},
+	{flows.ErrBadName, "InvalidName", exitUsage, "use letters, digits, '.', '_' and '-', starting with a letter or digit"},
+	{flows.ErrBadInput, "InvalidInput", exitUsage, ""},
+	{provider.ErrExists, "ProviderExists", exitOther, "add --force to replace it"},
+	{authsome.ErrNoProfile, "ProfileNotFound", exitOther, "run: authsome profile list"},
+	{authsome.ErrConfig, "ConfigInvalid", exitOther, ""},
+	{authsome.ErrHome, "StoreUnavailable", exitStore, ""},
+	{vault.ErrLocked, "StoreUnavailable", exitStore, "another process holds the store; try again"},
+	{vault.ErrWrongKey, "StoreUnavailable", exitStore, "restore the key that the vault was made with"},
+	{vault.ErrKeyMissing, "StoreUnavailable", exitStore, "restore master.key from your backup; without it the vault cannot be opened"},
+	{vault.ErrCorrupt, "StoreUnavailable", exitStore, "restore a backup of the file, or move it away and log in again"},
+	{vault.ErrIntegrity, "StoreUnavailable", exitStore, "log in again to replace the record"},
+	{vault.ErrUnavailable, "StoreUnavailable", exitStore, "check the disk and the permissions of the authsome home"},
+	{vault.ErrConflict, "StoreConflict", exitStore, "another process changed the same record; try again"},
+	{audit.ErrUnavailable, "AuditUnavailable", exitStore, "check free disk space and the permissions of audit.log"},
+	{context.Canceled, "Cancelled", exitCancelled, "run the command again when ready"},
+}
+
+// describe turns any error into what is printed.
+func describe(err error) *fault {
+	var own *fault
+	if errors.As(err, &own) {
+		return own
+	}
+	out := &fault{code: "Error", exit: exitOther, msg: err.Error(), hint: "run: authsome doctor", err: err}
+	for _, c := range classes {
+		if errors.Is(err, c.is) {
+			out.code, out.exit, out.hint = c.code, c.exit, c.hint
+			break
+		}
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		out.hint = hinted.Hint()
+	}
+	var definition *provider.Error
+	if out.code == "Error" && errors.As(err, &definition) {
+		out.code, out.exit = "InvalidProvider", exitUsage
+	}
+	if out.code == "Error" && strings.HasPrefix(out.msg, "unknown command") {
+		out.code, out.exit, out.hint = "Usage", exitUsage, "run: authsome --help"
+	}
+	return out
+}
+
+// exit reports a command's end and returns the exit code.
+func (a *app) exit(ctx context.Context, err error) int {
+	if err == nil {
+		return a.code
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = context.Canceled
+	}
+	f := describe(err)
+	msg := strings.ReplaceAll(strings.TrimSpace(f.msg), "\n", "; ")
+	if a.json && !a.printed {
+		a.emit(map[string]string{"error": f.code, "message": msg, "hint": f.hint})
+		return f.exit
+	}
+	if msg != "" {
+		line := a.style(red, "error:") + " " + msg
+		if f.hint != "" {
+			line += " (" + f.hint + ")"
+		}
+		a.plain(line)
+	}
+	return f.exit
+}
+
+func (a *app) plain(line string) { fmt.Fprintln(a.stderr, line) }

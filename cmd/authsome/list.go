@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"authsome"
+	"authsome/flows"
+	"authsome/provider"
+
+	"github.com/spf13/cobra"
+)
+
+// listedProvider is an entry of list --json.
+type listedProvider struct {
+	Name        string             `json:"name"`
+	DisplayName string             `json:"display_name"`
+	AuthType    provider.AuthType  `json:"auth_type"`
+	Source      string             `json:"source"`
+	State       string             `json:"state"`
+	Connections []listedConnection `json:"connections"`
+}
+
+type listedConnection struct {
+	Name      string            `json:"connection_name"`
+	AuthType  provider.AuthType `json:"auth_type"`
+	Status    flows.Status      `json:"status"`
+	Scopes    []string          `json:"scopes,omitempty"`
+	ExpiresAt *time.Time        `json:"expires_at,omitempty"`
+}
+
+func newList(a *app) *cobra.Command {
+	var connected bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List providers and connections",
+		Example: "  authsome list\n  authsome list --connected --json",
+		Args:    exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			all, err := listProviders(cmd.Context(), client)
+			if err != nil {
+				return err
+			}
+			if connected {
+				all = keep(all, func(p listedProvider) bool { return p.State == "connected" })
+			}
+			if a.json {
+				return a.emit(map[string]any{"profile": client.Profile,
+					"bundled": keep(all, func(p listedProvider) bool { return p.Source == "bundled" }),
+					"custom":  keep(all, func(p listedProvider) bool { return p.Source == "custom" })})
+			}
+			return a.printProviders(all, time.Now())
+		},
+	}
+	cmd.Flags().BoolVar(&connected, "connected", false, "only providers with a connection")
+	return cmd
+}
+
+func keep(in []listedProvider, want func(listedProvider) bool) []listedProvider {
+	out := []listedProvider{}
+	for _, p := range in {
+		if want(p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func listProviders(ctx context.Context, client *authsome.Client) ([]listedProvider, error) {
+	held, err := client.Broker.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []listedProvider
+	for _, e := range client.Registry.All() {
+		all = append(all, listed(e, held[e.Name]))
+	}
+	return all, nil
+}
+
+func listed(e *provider.Entry, held *flows.Listing) listedProvider {
+	p := listedProvider{Name: e.Name, DisplayName: e.DisplayName, AuthType: e.AuthType, Source: e.Source,
+		State: "available", Connections: []listedConnection{}}
+	if held == nil {
+		return p
+	}
+	if held.Configured {
+		p.State = "configured"
+	}
+	for _, c := range held.Connections {
+		p.State = "connected"
+		l := listedConnection{Name: c.Name, AuthType: c.AuthType, Status: c.EffectiveStatus(time.Now()), Scopes: c.Scopes}
+		if !c.ExpiresAt.IsZero() {
+			at := c.ExpiresAt
+			l.ExpiresAt = &at
+		}
+		p.Connections = append(p.Connections, l)
+	}
+	sort.Slice(p.Connections, func(i, j int) bool { return p.Connections[i].Name < p.Connections[j].Name })
+	return p
+}
+
+func (a *app) printProviders(all []listedProvider, now time.Time) error {
+	connected := len(keep(all, func(p listedProvider) bool { return p.State == "connected" }))
+	rows := [][]string{{"PROVIDER", "SOURCE", "AUTH", "CONNECTION", "STATUS", "EXPIRES"}}
+	// What one has comes before what one could have.
+	sort.SliceStable(all, func(i, j int) bool { return len(all[i].Connections) > 0 && len(all[j].Connections) == 0 })
+	for _, p := range all {
+		name := fmt.Sprintf("%s [%s]", p.DisplayName, p.Name)
+		if len(p.Connections) == 0 {
+			rows = append(rows, []string{name, p.Source, string(p.AuthType), "-", p.State, "-"})
+		}
+		for _, c := range p.Connections {
+			rows = append(rows, []string{name, p.Source, string(p.AuthType), c.Name, string(c.Status), expiry(c.ExpiresAt, now)})
+		}
+	}
+	if err := a.print("Providers: %d total, %d connected\n", len(all), connected); err != nil {
+		return err
+	}
+	return a.table(rows)
+}
+
+// expiry words a time as "expires in 24h" or "expired 50s ago".
+func expiry(at *time.Time, now time.Time) string {
+	if at == nil {
+		return "-"
+	}
+	if d := at.Sub(now); d > 0 {
+		return "expires in " + brief(d)
+	}
+	return "expired " + brief(now.Sub(*at)) + " ago"
+}
+
+// brief words a duration by its largest unit.
+func brief(d time.Duration) string {
+	switch d = d.Round(time.Second); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+// table prints rows in columns; the first is the heading.
+func (a *app) table(rows [][]string) error {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], len([]rune(cell)))
+		}
+	}
+	for n, row := range rows {
+		var b strings.Builder
+		for i, cell := range row {
+			b.WriteString(cell)
+			if i < len(row)-1 {
+				b.WriteString(strings.Repeat(" ", width[i]-len([]rune(cell))+2))
+			}
+		}
+		line := b.String()
+		if n == 0 {
+			line = a.paint(a.stdout, bold, line)
+		}
+		if err := a.print("%s", line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

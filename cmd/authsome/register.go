@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"authsome/provider"
+
+	"github.com/spf13/cobra"
+)
+
+func newRegister(a *app) *cobra.Command {
+	var force, yes bool
+	cmd := &cobra.Command{
+		Use:   "register PATH",
+		Short: "Add a provider definition of your own",
+		Long: `Validate a provider definition and add it. The endpoints that it names are
+shown first, because they will be given credentials. "-" reads stdin.`,
+		Example: "  authsome register acme.json\n  authsome inspect github | authsome register - --force",
+		Args:    exactArgs("PATH"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			b, err := a.readDefinition(args[0])
+			if err != nil {
+				return err
+			}
+			def, err := provider.Parse(b)
+			if err != nil {
+				return &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("%s: %v", args[0], err), hint: "mend the file and register it again", err: err}
+			}
+			if !yes && !force && !a.json {
+				a.showEndpoints(def)
+				if !a.confirm("Register " + def.Name + "?") {
+					return &fault{code: "Cancelled", exit: exitCancelled, msg: "not registered", hint: "add --yes to register without being asked"}
+				}
+			}
+			entry, err := provider.Register(client.Home.ProvidersDir(), b, force)
+			if err != nil {
+				return err
+			}
+			if err := client.Record("register", def.Name, ""); err != nil {
+				return err
+			}
+			if a.json {
+				return a.emit(map[string]any{"status": "success", "provider": def.Name, "path": entry.Path})
+			}
+			a.say("Registered %s. Next: authsome login %s", def.Name, def.Name)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "replace a definition of the same name, without asking")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+// definitionBytes is more than any definition.
+const definitionBytes = 1 << 20
+
+func (a *app) readDefinition(path string) ([]byte, error) {
+	r := a.stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: err.Error(), hint: "give the path of a definition file, or - for stdin", err: err}
+		}
+		defer f.Close()
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, definitionBytes))
+	if err != nil {
+		return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("read %s: %v", path, err), hint: "give the path of a definition file, or - for stdin", err: err}
+	}
+	return b, nil
+}
+
+func (a *app) showEndpoints(def *provider.Definition) {
+	fmt.Fprintf(a.stderr, "%s [%s], %s\n", def.DisplayName, def.Name, def.AuthType)
+	fmt.Fprintf(a.stderr, "  its credential will be sent to: %s\n", strings.Join(def.HostURL, ", "))
+	for _, u := range def.OwnEndpoints() {
+		fmt.Fprintf(a.stderr, "  it logs in at: %s\n", u)
+	}
+}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sort"
+	"strings"
+
+	"authsome"
+	"authsome/ca"
+	"authsome/proxy"
+	"authsome/vault/audit"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+)
+
+type runFlags struct {
+	grantFlags
+	egress, metricsAddr, upstream string
+	allow                         []string
+}
+
+func newRun(a *app) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [flags] [--] COMMAND [ARG...]",
+		Short: "Run a command behind the proxy",
+		Long: `Run a command behind the proxy. The command holds placeholders; the proxy
+attaches the credential of each connected provider to requests for its hosts.
+
+authsome's own flags end at the first word that is not one. The exit code is the
+command's, or 128+n when signal n ended it.`,
+		Example: `  authsome run -- python agent.py
+  authsome run --provider github --egress deny -- npx some-agent
+  authsome run --connection github=work -- gh repo list`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError(cmd, errors.New("run: what command?"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), f, args) },
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false)
+	addGrantFlags(cmd, a, &f.grantFlags)
+	flags.StringVar(&f.egress, "egress", "allow", "hosts without a credential: allow or deny")
+	flags.StringArrayVar(&f.allow, "allow-host", nil, "with --egress deny, allow this host: host, host:port or *.domain (repeatable)")
+	flags.StringVar(&f.metricsAddr, "metrics-addr", "", "serve Prometheus metrics on this address")
+	flags.StringVar(&f.upstream, "upstream-proxy", "", "reach origins through this proxy (default: HTTPS_PROXY and NO_PROXY)")
+	cmd.RegisterFlagCompletionFunc("egress", cobra.FixedCompletions([]string{"allow", "deny"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func addGrantFlags(cmd *cobra.Command, a *app, f *grantFlags) {
+	cmd.Flags().StringArrayVar(&f.providers, "provider", nil, "attach this provider's credential only (repeatable; default: all that are connected)")
+	cmd.Flags().StringArrayVar(&f.connections, "connection", nil, "use this connection, PROVIDER=NAME (repeatable)")
+	cmd.RegisterFlagCompletionFunc("provider", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.providerNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// ownFailure gives an error the exit code of run's own failures, unless the
+// contract has one for it.
+func ownFailure(err error) error {
+	f := describe(err)
+	if f.exit != exitOther {
+		return f
+	}
+	return &fault{code: f.code, exit: exitOwn, msg: f.msg, hint: f.hint, err: err}
+}
+
+func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
+	path, err := lookCommand(argv[0])
+	if err != nil {
+		return err
+	}
+	session, err := a.startSession(ctx, f)
+	if err != nil {
+		return ownFailure(err)
+	}
+	code, err := session.child(ctx, path, argv)
+	if closeErr := session.close(ctx); err == nil {
+		err = closeErr
+	}
+	a.code = code
+	if err != nil {
+		return ownFailure(err)
+	}
+	return nil
+}
+
+// lookCommand finds the program, with the exit codes that shells use.
+func lookCommand(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return path, nil
+	case errors.Is(err, fs.ErrPermission):
+		return "", &fault{code: "NotExecutable", exit: exitNotExecutable, msg: name + ": not executable", hint: "check the file's permissions", err: err}
+	case errors.Is(err, exec.ErrDot):
+		return "", &fault{code: "NotFound", exit: exitNotFound, msg: name + ": found in the current directory only", hint: "write ./" + name, err: err}
+	}
+	return "", &fault{code: "NotFound", exit: exitNotFound, msg: name + ": command not found", hint: "check the spelling and PATH", err: err}
+}
+
+// session is one run: a proxy, its trust files and its listener.
+type session struct {
+	app     *app
+	client  *authsome.Client
+	engine  *engine
+	id      string
+	dir     string // trust files, removed at the end
+	trust   *ca.Trust
+	serving chan error
+	metrics *http.Server
+}
+
+func (a *app) startSession(ctx context.Context, f runFlags) (s *session, err error) {
+	s = &session{app: a, id: newRunID(), serving: make(chan error, 1)}
+	if s.client, err = a.openRun(ctx, s.id); err != nil {
+		return nil, err
+	}
+	choose, err := f.choose(ctx, s.client)
+	if err != nil {
+		return nil, err
+	}
+	egress, err := parseEgress(f.egress, f.allow)
+	if err != nil {
+		return nil, err
+	}
+	upstream, err := upstreamProxy(f.upstream, a.getenv)
+	if err != nil {
+		return nil, err
+	}
+	s.engine, err = a.startEngine(context.WithoutCancel(ctx), s.client, engineConfig{grants: f.providers, choose: choose,
+		egress: egress, upstream: upstream, proxy: proxy.Config{TrustPeer: proxy.ProcessTree(os.Getpid())}})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(f.metricsAddr); err != nil {
+		s.close(ctx)
+		return nil, err
+	}
+	s.engine.reportTies(a)
+	if s.engine.injector.Table().Len() == 0 {
+		a.warn("nothing is connected: no credential will be attached (run: authsome login PROVIDER)")
+	}
+	return s, nil
+}
+
+func newRunID() string {
+	b := make([]byte, 6)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// open starts listening, writes the trust files and records the start.
+func (s *session) open(metricsAddr string) error {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen on the loopback: %w", err)
+	}
+	go func() { s.serving <- s.engine.proxy.Serve(l) }()
+	if metricsAddr != "" {
+		if err := s.serveMetrics(metricsAddr); err != nil {
+			return err
+		}
+	}
+	sweepRunDirs()
+	if s.dir, err = makeRunDir(); err != nil {
+		return err
+	}
+	proxyURL := url.URL{Scheme: "http", User: url.UserPassword("run", s.engine.token.Reveal()), Host: l.Addr().String()}
+	s.trust, err = ca.WriteTrust(s.dir, s.engine.authority.RootPEM(), ca.TrustInput{Environ: s.app.getenv, ProxyURL: proxyURL.String()})
+	if err != nil {
+		return fmt.Errorf("write trust files: %w", err)
+	}
+	for _, w := range s.trust.Warnings {
+		s.app.warn("%s", w)
+	}
+	return s.client.Record("run.start", "", "")
+}
+
+func (s *session) serveMetrics(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen for metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.engine.registry, promhttp.HandlerOpts{}))
+	s.metrics = &http.Server{Handler: mux, ReadHeaderTimeout: drainTime}
+	go s.metrics.Serve(l)
+	return nil
+}
+
+// child runs the command and returns its exit code.
+func (s *session) child(ctx context.Context, path string, argv []string) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return exitCancelled, err
+	}
+	cmd := &exec.Cmd{Path: path, Args: argv, Env: s.environment(os.Environ()), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, forwarded...)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return exitNotExecutable, &fault{code: "NotExecutable", exit: exitNotExecutable, msg: argv[0] + ": not executable", hint: "check the file's permissions", err: err}
+		}
+		return exitNotExecutable, &fault{code: "NotExecutable", exit: exitNotExecutable, msg: fmt.Sprintf("%s: %v", argv[0], errors.Unwrap(err)), hint: "is it a program for this machine?", err: err}
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for {
+		select {
+		case sig := <-signals:
+			if !fromTerminal(sig) {
+				cmd.Process.Signal(sig) // the child may just have ended
+			}
+		case err := <-done:
+			code := exitCode(cmd, err)
+			return code, s.ended(code)
+		}
+	}
+}
+
+func (s *session) ended(code int) error {
+	return s.client.Audit.Write(audit.Event{Event: "run.end", Profile: s.client.Profile, Outcome: "ok", ExitCode: &code})
+}
+
+// environment is the parent's with our variables set and our secrets removed.
+func (s *session) environment(parent []string) []string {
+	set := s.trust.Env()
+	held, err := s.client.Broker.List(context.Background())
+	if err != nil {
+		s.app.logger().Warn("some connections have no placeholder", "error", err)
+	}
+	for name, l := range held {
+		entry, err := s.client.Registry.Lookup(name)
+		if err != nil || len(l.Connections) == 0 {
+			continue
+		}
+		for _, variable := range entry.Export.Env {
+			set[variable] = entry.Placeholder()
+		}
+	}
+	drop := map[string]bool{}
+	for _, name := range secretVariables {
+		drop[name] = true
+	}
+	var env []string
+	for _, pair := range parent {
+		name, _, _ := strings.Cut(pair, "=")
+		if _, replaced := set[name]; !replaced && !drop[name] {
+			env = append(env, pair)
+		}
+	}
+	for name, value := range set {
+		env = append(env, name+"="+value)
+	}
+	sort.Strings(env)
+	return env
+}
+
+// close ends the run and leaves nothing behind.
+func (s *session) close(ctx context.Context) error {
+	s.engine.stop(ctx)
+	if s.metrics != nil {
+		s.metrics.Close()
+	}
+	if s.dir == "" {
+		return nil
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("remove trust files: %w", err)
+	}
+	return nil
+}

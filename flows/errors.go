@@ -1,0 +1,78 @@
+package flows
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Sentinels, matched with errors.Is.
+var (
+	// ErrAlreadyConnected is returned by a login when the connection is valid.
+	ErrAlreadyConnected = errors.New("already connected")
+
+	// ErrNoConnection is returned when there is no such connection.
+	ErrNoConnection = errors.New("no such connection")
+
+	// ErrExpired is returned when the credential has expired and nothing can
+	// renew it.
+	ErrExpired = errors.New("credential has expired")
+
+	// ErrRevoked is returned when the provider no longer accepts the
+	// connection; only a new login helps.
+	ErrRevoked = errors.New("connection is no longer valid")
+
+	// ErrRefreshFailed is returned when the credential has expired and
+	// renewing it failed.
+	ErrRefreshFailed = errors.New("refresh failed")
+
+	// ErrBadSecret is returned when a secret does not have its provider's
+	// shape.
+	ErrBadSecret = errors.New("secret does not have the expected shape")
+
+	// ErrBadName is returned for a name that cannot be a key.
+	ErrBadName = errors.New("bad name")
+
+	// ErrBadInput is returned for an input that a flow cannot use.
+	ErrBadInput = errors.New("bad input")
+)
+
+// ConnectionError says which connection an error is about and what to do.
+type ConnectionError struct {
+	Provider   string
+	Connection string
+	Err        error
+	Next       string // the command to run next
+}
+
+// Error implements error.
+func (e *ConnectionError) Error() string {
+	if e.Connection == "" {
+		return fmt.Sprintf("%s: %v", e.Provider, e.Err)
+	}
+	return fmt.Sprintf("%s/%s: %v", e.Provider, e.Connection, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ConnectionError) Unwrap() error { return e.Err }
+
+// Hint returns what to run next.
+func (e *ConnectionError) Hint() string { return e.Next }
+
+// RefusalCode returns the proxy's code for a request that this error stops.
+func (e *ConnectionError) RefusalCode() string {
+	if errors.Is(e.Err, ErrRefreshFailed) {
+		return "refresh_failed"
+	}
+	return "credential_missing"
+}
+
+func connectionError(provider, connection string, err error) *ConnectionError {
+	next := "run: authsome login " + provider
+	if connection != "" && connection != DefaultConnection {
+		next += " --connection " + connection
+	}
+	if errors.Is(err, ErrAlreadyConnected) {
+		next += " --force"
+	}
+	return &ConnectionError{Provider: provider, Connection: connection, Err: err, Next: next}
+}

@@ -1,0 +1,120 @@
+package flows
+
+import (
+	"context"
+	"encoding/json"
+	"sort"
+	"strings"
+
+	"authsome/vault/secret"
+)
+
+// Exported are the variables of one connection.
+type Exported struct {
+	Provider   string
+	Connection string
+	Vars       map[string]secret.Text
+}
+
+// Export returns a connection's credential under the names that its definition
+// gives. It never holds a refresh token.
+func (b *Broker) Export(ctx context.Context, name, connection string) (Exported, error) {
+	entry, err := b.registry.Lookup(name)
+	if err != nil {
+		return Exported{}, err
+	}
+	c, err := b.Get(ctx, name, connection)
+	if err != nil {
+		return Exported{}, err
+	}
+	if err := b.usable(c); err != nil {
+		return Exported{}, err
+	}
+	out := Exported{Provider: name, Connection: c.Name, Vars: map[string]secret.Text{}}
+	for field, variable := range entry.Export.Env {
+		if text, ok := c.SecretField(field); ok && field != "refresh_token" && !text.IsZero() {
+			out.Vars[variable] = text
+		}
+	}
+	return out, nil
+}
+
+// MergeExports puts several connections' variables into one flat map, revealed.
+// A name that several of them claim gets _PROVIDER_CONNECTION appended.
+func MergeExports(all []Exported) map[string]string {
+	claims := map[string]int{}
+	for _, e := range all {
+		for name := range e.Vars {
+			claims[name]++
+		}
+	}
+	out := map[string]string{}
+	for _, e := range all {
+		for name, value := range e.Vars {
+			if claims[name] > 1 {
+				name += "_" + variablePart(e.Provider) + "_" + variablePart(e.Connection)
+			}
+			out[name] = value.Reveal()
+		}
+	}
+	return out
+}
+
+// variablePart makes a name fit for an environment variable.
+func variablePart(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+// SecretField returns a sensitive field by its stored name. ok is false when
+// there is no such sensitive field; the text is zero when it is not set.
+func (c *Connection) SecretField(name string) (text secret.Text, ok bool) {
+	field, ok := c.secretFields()[name]
+	if !ok {
+		return secret.Text{}, false
+	}
+	return *field, true
+}
+
+// Public returns the record as it may be printed: sensitive fields that are set
+// are secret.Text, which prints redacted.
+func (c *Connection) Public() map[string]any {
+	out := map[string]any{}
+	b, err := json.Marshal(c)
+	if err == nil {
+		err = json.Unmarshal(b, &out)
+	}
+	if err != nil { // Metadata alone could be at fault, and it came from JSON
+		out = map[string]any{"connection_name": c.Name, "provider": c.Provider}
+	}
+	out["status"] = string(c.Status)
+	for name, field := range c.secretFields() {
+		if !field.IsZero() {
+			out[name] = *field
+		}
+	}
+	return out
+}
+
+// FieldNames returns the names in a record, in the order of reading.
+func FieldNames(record map[string]any) []string {
+	names := make([]string, 0, len(record))
+	for name := range record {
+		names = append(names, name)
+	}
+	rank := map[string]int{"provider": -4, "connection_name": -3, "profile": -2, "status": -1}
+	sort.Slice(names, func(i, j int) bool {
+		if rank[names[i]] != rank[names[j]] {
+			return rank[names[i]] < rank[names[j]]
+		}
+		return names[i] < names[j]
+	})
+	return names
+}

@@ -1,0 +1,347 @@
+package authsome
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"authsome/provider"
+)
+
+// layoutVersion is the content of the home's version file.
+const layoutVersion = "3"
+
+// Home is the directory that holds everything authsome keeps:
+//
+//	version                      layout version
+//	config.json                  default profile, encryption mode
+//	master.key                   key-encryption key (mode local_key)
+//	audit.log                    JSON lines
+//	providers/<name>.json        the user's definitions
+//	profiles/<p>/metadata.json   name, description, times
+//	profiles/<p>/store.db        the vault
+//	logs/authsome.log            with --log-file or --verbose
+//
+// Directories are 0700 and files 0600.
+type Home struct {
+	Dir    string
+	Config HomeConfig
+}
+
+// HomeConfig is config.json. Fields that this version does not know survive a
+// rewrite.
+type HomeConfig struct {
+	SpecVersion    int        `json:"spec_version"`
+	DefaultProfile string     `json:"default_profile"`
+	Encryption     Encryption `json:"encryption"`
+
+	unknown map[string]json.RawMessage
+}
+
+// Encryption says where the key-encryption key comes from.
+type Encryption struct {
+	Mode string `json:"mode"` // local_key, keyring, passphrase or env
+}
+
+// Errors of opening a home.
+var (
+	// ErrHome is returned when the home cannot be read or made.
+	ErrHome = errors.New("home directory")
+
+	// ErrConfig is returned when a file of the home does not say what it must.
+	ErrConfig = errors.New("configuration")
+
+	// ErrNoProfile is returned for a profile that was never created.
+	ErrNoProfile = errors.New("no such profile")
+)
+
+// FileError names the file that an error is about, and the way out.
+type FileError struct {
+	Path string
+	Line int // 0 when it is not about a line
+	Err  error
+	Next string // what to do
+}
+
+// Error implements error.
+func (e *FileError) Error() string {
+	if e.Line > 0 {
+		return fmt.Sprintf("%s:%d: %v", e.Path, e.Line, e.Err)
+	}
+	return fmt.Sprintf("%s: %v", e.Path, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Hint returns what to do next.
+func (e *FileError) Hint() string { return e.Next }
+
+// DefaultHome returns $AUTHSOME_HOME, or ~/.authsome.
+func DefaultHome(getenv func(string) string) (string, error) {
+	if dir := getenv("AUTHSOME_HOME"); dir != "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", ErrHome, err)
+		}
+		return abs, nil
+	}
+	user := getenv("HOME")
+	if user == "" {
+		var err error
+		if user, err = os.UserHomeDir(); err != nil {
+			return "", fmt.Errorf("%w: set AUTHSOME_HOME: %w", ErrHome, err)
+		}
+	}
+	return filepath.Join(user, ".authsome"), nil
+}
+
+// OpenHome opens the home at dir, making what is missing. created reports
+// whether it was new. What is there and cannot be read is an error, and is
+// never replaced.
+func OpenHome(dir string) (h *Home, created bool, err error) {
+	if err := makeDir(dir); err != nil {
+		return nil, false, err
+	}
+	h = &Home{Dir: dir}
+	if created, err = h.checkVersion(); err != nil {
+		return nil, false, err
+	}
+	if err := h.loadConfig(); err != nil {
+		return nil, false, err
+	}
+	for _, sub := range []string{"providers", "profiles"} {
+		if err := makeDir(filepath.Join(dir, sub)); err != nil {
+			return nil, false, err
+		}
+	}
+	if _, err := os.Stat(h.profileFile(h.Config.DefaultProfile)); errors.Is(err, fs.ErrNotExist) {
+		if err := h.CreateProfile(h.Config.DefaultProfile, ""); err != nil {
+			return nil, false, err
+		}
+	}
+	return h, created, nil
+}
+
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return &FileError{Path: dir, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)),
+			Next: "make the directory writable, or set AUTHSOME_HOME to one that is"}
+	}
+	return nil
+}
+
+// cause drops the path from a file system error: FileError names it already.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+func (h *Home) checkVersion() (created bool, err error) {
+	path := filepath.Join(h.Dir, "version")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, writeFile(path, []byte(layoutVersion+"\n"))
+	}
+	if err != nil {
+		return false, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+	}
+	if v := strings.TrimSpace(string(b)); v != layoutVersion {
+		return false, &FileError{Path: path, Err: fmt.Errorf("%w: layout version %.20q, this program knows %s", ErrConfig, v, layoutVersion),
+			Next: "use the authsome that made this home, or set AUTHSOME_HOME to another directory"}
+	}
+	return false, nil
+}
+
+func (h *Home) configPath() string { return filepath.Join(h.Dir, "config.json") }
+
+func (h *Home) loadConfig() error {
+	path := h.configPath()
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		h.Config = HomeConfig{SpecVersion: 1, DefaultProfile: "default", Encryption: Encryption{Mode: "local_key"}}
+		return h.SaveConfig()
+	}
+	if err != nil {
+		return &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+	}
+	if err := decodeFile(path, b, &h.Config); err != nil {
+		return err
+	}
+	if err := decodeFile(path, b, &h.Config.unknown); err != nil {
+		return err
+	}
+	return h.checkConfig(path)
+}
+
+func (h *Home) checkConfig(path string) error {
+	bad := func(format string, args ...any) error {
+		return &FileError{Path: path, Err: fmt.Errorf("%w: "+format, append([]any{ErrConfig}, args...)...), Next: "mend the value in the file"}
+	}
+	if h.Config.SpecVersion != 1 {
+		return bad("spec_version: %d, this program knows 1", h.Config.SpecVersion)
+	}
+	if err := provider.ValidName(h.Config.DefaultProfile); err != nil {
+		return bad("default_profile: %w", err)
+	}
+	switch h.Config.Encryption.Mode {
+	case "local_key", "keyring", "passphrase", "env":
+		return nil
+	}
+	return bad("encryption.mode: %.20q is not local_key, keyring, passphrase or env", h.Config.Encryption.Mode)
+}
+
+// decodeFile parses JSON and names the line of a mistake.
+func decodeFile(path string, b []byte, v any) error {
+	err := json.Unmarshal(b, v)
+	if err == nil {
+		return nil
+	}
+	fail := &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrConfig, err), Next: "mend the JSON at that line; the file was left as it is"}
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	offset := int64(-1)
+	if errors.As(err, &syntax) {
+		offset = syntax.Offset
+	} else if errors.As(err, &kind) {
+		offset = kind.Offset
+	}
+	if offset >= 0 && offset <= int64(len(b)) {
+		fail.Line = 1 + bytes.Count(b[:offset], []byte("\n"))
+	}
+	return fail
+}
+
+// SaveConfig writes config.json, keeping unknown fields.
+func (h *Home) SaveConfig() error {
+	out := map[string]any{}
+	for k, v := range h.Config.unknown {
+		out[k] = v
+	}
+	encryption := map[string]any{}
+	if raw, ok := h.Config.unknown["encryption"]; ok {
+		if err := json.Unmarshal(raw, &encryption); err != nil {
+			return fmt.Errorf("%w: encryption: %w", ErrConfig, err)
+		}
+	}
+	encryption["mode"] = h.Config.Encryption.Mode
+	out["spec_version"], out["default_profile"], out["encryption"] = h.Config.SpecVersion, h.Config.DefaultProfile, encryption
+	return writeJSON(h.configPath(), out)
+}
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, append(b, '\n'))
+}
+
+// writeFile replaces a file as a whole: a crash leaves the old or the new one.
+func writeFile(path string, b []byte) error {
+	wrap := func(err error) error {
+		return &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)),
+			Next: "check the disk's free space and the directory's permissions"}
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
+	if err != nil {
+		return wrap(err)
+	}
+	defer os.Remove(f.Name())
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return wrap(err)
+	}
+	return nil
+}
+
+// ProfileInfo is a profile's metadata.json.
+type ProfileInfo struct {
+	Name        string    `json:"name"`
+	CreatedAt   time.Time `json:"created_at"`
+	UpdatedAt   time.Time `json:"updated_at"`
+	Description string    `json:"description"`
+}
+
+// ProfileDir returns the directory of a profile.
+func (h *Home) ProfileDir(name string) string { return filepath.Join(h.Dir, "profiles", name) }
+func (h *Home) profileFile(name string) string {
+	return filepath.Join(h.ProfileDir(name), "metadata.json")
+}
+
+// StorePath returns the file of a profile's vault.
+func (h *Home) StorePath(profile string) string {
+	return filepath.Join(h.ProfileDir(profile), "store.db")
+}
+
+// AuditPath returns the audit log.
+func (h *Home) AuditPath() string { return filepath.Join(h.Dir, "audit.log") }
+
+// ProvidersDir holds the user's provider definitions.
+func (h *Home) ProvidersDir() string { return filepath.Join(h.Dir, "providers") }
+
+// KeyPath returns the key-encryption key's file in mode local_key.
+func (h *Home) KeyPath() string { return filepath.Join(h.Dir, "master.key") }
+
+// CreateProfile makes a profile. One that exists is left as it is and reported
+// as fs.ErrExist.
+func (h *Home) CreateProfile(name, description string) error {
+	if err := provider.ValidName(name); err != nil {
+		return fmt.Errorf("%w: profile: %w", ErrConfig, err)
+	}
+	if _, err := os.Stat(h.profileFile(name)); err == nil {
+		return fmt.Errorf("profile %s: %w", name, fs.ErrExist)
+	}
+	if err := makeDir(h.ProfileDir(name)); err != nil {
+		return err
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	return writeJSON(h.profileFile(name), ProfileInfo{name, now, now, description})
+}
+
+// Profile reads a profile's metadata.
+func (h *Home) Profile(name string) (ProfileInfo, error) {
+	var info ProfileInfo
+	if err := provider.ValidName(name); err != nil {
+		return info, fmt.Errorf("%w: profile: %w", ErrConfig, err)
+	}
+	path := h.profileFile(name)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, fmt.Errorf("%w: %s", ErrNoProfile, name)
+	}
+	if err != nil {
+		return info, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+	}
+	return info, decodeFile(path, b, &info)
+}
+
+// Profiles returns the names of all profiles, sorted.
+func (h *Home) Profiles() ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(h.Dir, "profiles", "*", "metadata.json"))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrHome, err)
+	}
+	names := make([]string, 0, len(files))
+	for _, f := range files {
+		names = append(names, filepath.Base(filepath.Dir(f)))
+	}
+	return names, nil
+}

@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"authsome/injector"
+)
+
+// conn is one client connection, from its acceptance to its end. The
+// connection that carries a tunnel's inside is the same conn with another rwc.
+type conn struct {
+	raw net.Conn // as accepted
+	rwc net.Conn // what requests are read from: raw, or TLS over it
+	br  *bufio.Reader
+	bw  *bufio.Writer
+
+	target  injector.Target // of an intercepted connection; zero at the front
+	secure  bool            // the inside is TLS: the only place for a credential
+	allowed bool            // the peer is trusted without a token
+	checked bool            // allowed has been decided
+	host    string          // the Host spelling last found to be target
+	idle    atomic.Bool     // waiting for a request: may be closed at once
+}
+
+func newConn(nc net.Conn) *conn {
+	c := &conn{raw: nc, rwc: nc}
+	c.br = readers.Get().(*bufio.Reader)
+	c.br.Reset(nc)
+	c.bw = writers.Get().(*bufio.Writer)
+	c.bw.Reset(nc)
+	return c
+}
+
+// release returns the buffers; the connection must not be used afterwards.
+func (c *conn) release() {
+	c.br.Reset(nil)
+	readers.Put(c.br)
+	c.bw.Reset(nil)
+	writers.Put(c.bw)
+	c.br, c.bw = nil, nil
+}
+
+// over starts reading and writing through rwc, which wraps what was used so
+// far. Bytes that are already buffered have to be in rwc's hands by now.
+func (c *conn) over(rwc net.Conn) {
+	c.rwc = rwc
+	c.br.Reset(rwc)
+	c.bw.Reset(rwc)
+}
+
+func (c *conn) setIdle(v bool) { c.idle.Store(v) }
+
+// lingeringClose lets the client read an answer that was sent before all of
+// its request was read: closing at once would reset the connection and could
+// destroy the answer on its way.
+func (c *conn) lingeringClose() {
+	closeWrite(c.rwc)
+	c.raw.SetReadDeadline(time.Now().Add(drainTime))
+	io.CopyN(io.Discard, c.raw, drainBytes)
+}
+
+// closeWrite ends our half of a connection, if it has halves. A TLS connection
+// sends close_notify, without which strict clients take the end for an attack.
+func closeWrite(c net.Conn) {
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		h.CloseWrite()
+	}
+}
+
+// buffered is a connection whose first bytes were read ahead.
+type buffered struct {
+	net.Conn
+	ahead []byte
+}
+
+// takeAhead moves what br holds into a connection that yields it first.
+func takeAhead(c net.Conn, br *bufio.Reader) net.Conn {
+	n := br.Buffered()
+	if n == 0 {
+		return c
+	}
+	ahead := make([]byte, n)
+	io.ReadFull(br, ahead) // cannot fail: the bytes are in the buffer
+	return &buffered{c, ahead}
+}
+
+func (b *buffered) Read(p []byte) (int, error) {
+	if len(b.ahead) > 0 {
+		n := copy(p, b.ahead)
+		if b.ahead = b.ahead[n:]; len(b.ahead) == 0 {
+			b.ahead = nil
+		}
+		return n, nil
+	}
+	return b.Conn.Read(p)
+}
+
+// CloseWrite implements the half close of the connection below.
+func (b *buffered) CloseWrite() error {
+	closeWrite(b.Conn)
+	return nil
+}

@@ -1,0 +1,10 @@
+package proxy
+
+import (
+	"errors"
+
+	"golang.org/x/sys/windows"
+)
+
+func isRefused(err error) bool { return errors.Is(err, windows.WSAECONNREFUSED) }
+func isReset(err error) bool   { return errors.Is(err, windows.WSAECONNRESET) }

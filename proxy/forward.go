@@ -1,0 +1,358 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"authsome/injector"
+	"authsome/vault/audit"
+	"authsome/vault/secret"
+
+	"github.com/google/martian/v3"
+	"github.com/google/martian/v3/header"
+)
+
+// exchange is one request and its answer.
+type exchange struct {
+	p        *Proxy
+	c        *conn
+	w        http.ResponseWriter
+	r        *http.Request
+	scheme   string
+	protocol string // "http/1.1", "h2", "websocket" or "upgrade"
+	path     string // as the client wrote it, without the query
+	target   injector.Target
+	cancel   context.CancelFunc
+
+	route      *injector.Route // nil: forwarded without a credential
+	credential secret.Text
+	ticket     audit.Ticket
+	reserved   bool
+	replay     *replayBody
+
+	start  time.Time
+	waited time.Duration // for the origin's response head
+	status int
+	up     atomic.Int64 // body bytes sent; the transport counts in its own goroutine
+	down   int64        // body bytes received
+}
+
+// ending is how an exchange left its connection.
+type ending int
+
+const (
+	complete ending = iota // answered; the connection may go on
+	broken                 // cut in the middle; the client must notice
+	taken                  // upgraded; the connection was used up
+)
+
+// forwardH1 serves a request of an intercepted or plain HTTP/1 connection.
+func (p *Proxy) forwardH1(c *conn, w *h1Writer, r *http.Request) bool {
+	trailer, end := p.exchange(w, r, c)
+	switch end {
+	case complete:
+		return w.finish(trailer)
+	case broken:
+		// Without close_notify and with a reset, so that a body that ends
+		// with its connection is not mistaken for a whole one.
+		abort(c.raw)
+	}
+	return false
+}
+
+// forward serves a request of an intercepted HTTP/2 connection.
+func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, c *conn) {
+	trailer, end := p.exchange(w, r, c)
+	if end == broken {
+		panic(http.ErrAbortHandler) // resets the stream
+	}
+	for name, v := range trailer {
+		w.Header()[http.TrailerPrefix+name] = v
+	}
+}
+
+func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.Header, ending) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	x := &exchange{p: p, c: c, w: w, r: r, cancel: cancel, protocol: "http/1.1", scheme: "http",
+		path: r.URL.EscapedPath(), target: c.target, start: time.Now()}
+	if r.ProtoMajor == 2 {
+		x.protocol = "h2"
+	}
+	if c.secure {
+		x.scheme = "https"
+	}
+	defer x.release()
+	if ref := x.prepare(ctx); ref != nil {
+		return nil, x.refuse(ref)
+	}
+	resp, ref := x.roundTrip(ctx)
+	if ref != nil {
+		return nil, x.refuse(ref)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return nil, x.upgrade(resp)
+	}
+	return x.respond(resp)
+}
+
+// prepare decides about the request and makes it ready for the origin.
+func (x *exchange) prepare(ctx context.Context) *Refusal {
+	if ref := x.bind(); ref != nil {
+		return ref
+	}
+	if ref := x.match(); ref != nil {
+		return ref
+	}
+	if x.route == nil && !x.p.cfg.Egress.allows(x.target) {
+		return refuse(CodeEgressDenied, nil)
+	}
+	if err := removeHopByHop(x.r); err != nil {
+		return refuse(CodeBadRequest, err)
+	}
+	if upgradeType(x.r.Header) != "" {
+		x.protocol = "upgrade"
+		if strings.EqualFold(upgradeType(x.r.Header), "websocket") {
+			x.protocol = "websocket"
+		}
+	}
+	if x.route == nil {
+		return nil
+	}
+	return x.attach(ctx)
+}
+
+// bind checks that the request names the host that its connection is for.
+// Plain requests to the proxy name theirs in the request line.
+func (x *exchange) bind() *Refusal {
+	r, c := x.r, x.c
+	if !c.secure && r.URL.IsAbs() {
+		return x.bindPlain()
+	}
+	port := uint16(80)
+	if c.secure {
+		port = 443
+	}
+	for _, host := range []string{r.Host, r.URL.Host} {
+		if host == "" && r.URL.Host == "" && r.ProtoMinor == 0 && r.ProtoMajor == 1 {
+			continue // HTTP/1.0 need not name it again
+		}
+		if host == "" && r.URL.Host == "" || host != "" && host == c.host {
+			continue
+		}
+		// A Host without a port means the scheme's own; a client that was
+		// told another port by CONNECT may leave it out all the same.
+		t, err := injector.ParseTarget(host, port)
+		if err != nil || t.Host != c.target.Host || t.Port != c.target.Port && hasPort(host) {
+			return refuse(CodeTargetMismatch, err)
+		}
+		c.host = host
+	}
+	if r.Host == "" && r.ProtoAtLeast(1, 1) {
+		return refuse(CodeTargetMismatch, nil)
+	}
+	return nil
+}
+
+func hasPort(host string) bool {
+	return strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']')
+}
+
+// match asks the route table. Only what runs over TLS can match.
+func (x *exchange) match() *Refusal {
+	table := x.p.cfg.Injector.Table()
+	if !x.c.secure {
+		delete(x.r.Header, injector.ConnectionHeader)
+		return nil
+	}
+	m, err := table.Match(x.target, x.r)
+	switch {
+	case errors.Is(err, injector.ErrAmbiguousPath):
+		return refuse(CodeAmbiguousPath, err)
+	case errors.Is(err, injector.ErrNotGranted):
+		ref := refuse(CodeCredentialMissing, err)
+		ref.Detail = "The request names a connection that this run was not given."
+		ref.Hint = "start the run with --connection PROVIDER=NAME, or leave out the " + injector.ConnectionHeader + " header"
+		return ref
+	case err != nil:
+		return refuse(CodeInjectionFailed, err)
+	}
+	x.route = m.Route
+	if m.Tied != nil {
+		x.p.ties.note(x.p.log, x.target.Host, m.Tied)
+	}
+	return nil
+}
+
+// attach reserves the audit line and then sets the credential.
+func (x *exchange) attach(ctx context.Context) *Refusal {
+	var err error
+	if x.ticket, err = x.p.cfg.Audit.Reserve(); err != nil {
+		return refuse(CodeAuditUnavailable, err)
+	}
+	x.reserved = true
+	x.credential, err = x.p.cfg.Injector.Attach(ctx, x.route, x.r)
+	if err != nil {
+		return credentialRefusal(x.route, err)
+	}
+	return nil
+}
+
+// coded is what a credential source's error may tell the client.
+type coded interface {
+	error
+	RefusalCode() string // one of the Code values
+	Hint() string        // what to run next
+}
+
+func credentialRefusal(route *injector.Route, err error) *Refusal {
+	ref := refuse(CodeInjectionFailed, err)
+	ref.Provider = route.Provider
+	if !errors.Is(err, injector.ErrCredential) {
+		return ref
+	}
+	ref.Code, ref.Hint = CodeCredentialMissing, "run: authsome login "+route.Provider
+	var c coded
+	if errors.As(err, &c) {
+		if _, known := refusals[Code(c.RefusalCode())]; known {
+			ref.Code = Code(c.RefusalCode())
+		}
+		ref.Hint = c.Hint()
+	}
+	return ref
+}
+
+var (
+	hopByHop   = header.NewHopByHopModifier()
+	badFraming = header.NewBadFramingModifier()
+)
+
+var _ martian.RequestResponseModifier = hopByHop
+
+// removeHopByHop removes what concerns this connection alone (RFC 9110 section
+// 7.6.1), keeping an upgrade and the client's readiness for trailers.
+func removeHopByHop(r *http.Request) error {
+	upgrade := upgradeType(r.Header)
+	trailers := false
+	for _, v := range r.Header["Te"] {
+		trailers = trailers || strings.EqualFold(strings.TrimSpace(v), "trailers")
+	}
+	if err := badFraming.ModifyRequest(r); err != nil {
+		return err
+	}
+	if err := hopByHop.ModifyRequest(r); err != nil {
+		return err
+	}
+	if upgrade != "" {
+		r.Header["Connection"], r.Header["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
+	}
+	if trailers {
+		r.Header["Te"] = []string{"trailers"}
+	}
+	return nil
+}
+
+var noUserAgent = []string{""}
+
+// outbound builds the request for the origin from what was prepared.
+func (x *exchange) outbound(ctx context.Context) *http.Request {
+	out := x.r.WithContext(ctx)
+	out.URL = &url.URL{Scheme: x.scheme, Host: x.target.String(), Path: x.r.URL.Path, RawPath: x.r.URL.RawPath,
+		RawQuery: x.r.URL.RawQuery, ForceQuery: x.r.URL.ForceQuery}
+	out.RequestURI = ""
+	out.Host = x.authority()
+	out.Close = false
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = noUserAgent // or the transport would add its own
+	}
+	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 {
+		out.Body = nil
+		return out
+	}
+	body := &countedBody{ReadCloser: x.r.Body, n: &x.up}
+	out.Body = body
+	if x.route != nil && x.route.Refreshable {
+		x.replay = &replayBody{ReadCloser: body}
+		out.Body = x.replay
+	}
+	return out
+}
+
+// authority is the Host for the origin.
+func (x *exchange) authority() string {
+	if x.scheme == "https" && x.target.Port == 443 || x.scheme == "http" && x.target.Port == 80 {
+		if strings.Contains(x.target.Host, ":") {
+			return "[" + x.target.Host + "]"
+		}
+		return x.target.Host
+	}
+	return x.target.String()
+}
+
+// roundTrip sends the request. A credential that the origin rejects is replaced
+// once, when there is a newer one and the body can be sent again.
+func (x *exchange) roundTrip(ctx context.Context) (*http.Response, *Refusal) {
+	out := x.outbound(ctx)
+	resp, err := x.send(ctx, out)
+	if err != nil {
+		return nil, upstreamRefusal(err)
+	}
+	if resp.StatusCode != http.StatusUnauthorized || x.route == nil || !x.route.Refreshable {
+		return resp, nil
+	}
+	if out.Body != nil && !x.replay.rewind() {
+		return resp, nil
+	}
+	ok, err := x.p.cfg.Injector.Replace(ctx, x.route, x.credential, out)
+	if err != nil || !ok {
+		if err != nil {
+			x.p.log.Warn("refresh after 401", "provider", x.route.Provider, "connection", x.route.Connection, "error", err)
+		}
+		return resp, nil
+	}
+	resp.Body.Close()
+	if resp, err = x.send(ctx, out); err != nil {
+		return nil, upstreamRefusal(err)
+	}
+	return resp, nil
+}
+
+func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Response, err error) {
+	began := time.Now()
+	if x.scheme == "https" {
+		resp, err = x.p.origins.roundTrip(ctx, x.target, out, x.inform)
+	} else {
+		trace := &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+			x.inform(status, http.Header(h))
+			return nil
+		}}
+		resp, err = x.p.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	}
+	x.waited += time.Since(began)
+	return resp, err
+}
+
+// inform passes on an informational response (RFC 9110 section 15.2). The 100
+// is not passed on but made anew: our reading of the body asks for it.
+func (x *exchange) inform(status int, h http.Header) {
+	if status == http.StatusContinue {
+		return
+	}
+	if w, ok := x.w.(*h1Writer); ok {
+		w.inform(status, h)
+		return
+	}
+	header := x.w.Header()
+	for name, v := range h {
+		header[name] = v
+	}
+	x.w.WriteHeader(status)
+	clear(header)
+}

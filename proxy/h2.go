@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// h2Server serves the HTTP/2 connections of intercepted clients with net/http.
+// Connections are handed to it one by one, after their TLS handshake.
+type h2Server struct {
+	server *http.Server
+	feed   *feed
+}
+
+type connKey struct{}
+
+func newH2Server(p *Proxy) *h2Server {
+	s := &h2Server{feed: &feed{conns: make(chan net.Conn), done: make(chan struct{})}}
+	s.server = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			p.forward(w, r, r.Context().Value(connKey{}).(*conn))
+		}),
+		BaseContext: func(net.Listener) context.Context { return p.ctx },
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, nc.(*tls.Conn).NetConn().(*carrier).c)
+		},
+		ReadHeaderTimeout: p.limits.RequestHeader,
+		IdleTimeout:       p.limits.IdleClient,
+		MaxHeaderBytes:    p.limits.RequestHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+	}
+	go s.server.Serve(s.feed)
+	return s
+}
+
+// maxStreams bounds what one HTTP/2 client can have under way at once.
+const maxStreams = 250
+
+// serve returns when the connection has been closed.
+func (s *h2Server) serve(c *conn, inner *tls.Conn) {
+	carrier := inner.NetConn().(*carrier)
+	select {
+	case s.feed.conns <- inner:
+		<-carrier.closed
+	case <-s.feed.done:
+		inner.Close()
+	}
+}
+
+func (s *h2Server) shutdown(ctx context.Context) { s.server.Shutdown(ctx) }
+func (s *h2Server) close()                       { s.server.Close() }
+
+// carrier is what an intercepted connection's TLS runs over.
+type carrier struct {
+	net.Conn
+	c      *conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Close implements net.Conn and says so to whoever waits for the end.
+func (c *carrier) Close() error {
+	defer c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// CloseWrite implements the half close of the connection below.
+func (c *carrier) CloseWrite() error {
+	closeWrite(c.Conn)
+	return nil
+}
+
+// feed is the listener of a server whose connections are made elsewhere.
+type feed struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (f *feed) Accept() (net.Conn, error) {
+	select {
+	case c := <-f.conns:
+		return c, nil
+	case <-f.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (f *feed) Close() error {
+	f.once.Do(func() { close(f.done) })
+	return nil
+}
+
+func (f *feed) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }

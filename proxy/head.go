@@ -1,0 +1,263 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+var (
+	// errHead is returned for a message head that RFC 9112 forbids, or that
+	// two parsers could read differently. Such a request is refused, never
+	// mended: what a mended request means is for its sender to say.
+	errHead = errors.New("malformed head")
+
+	errHeadTooLarge = errors.New("head too large")
+)
+
+// head is one parsed message head.
+type head struct {
+	line          string // request or status line
+	header        http.Header
+	contentLength int64 // -1 when absent
+	chunked       bool
+}
+
+// readHead reads up to and including the empty line. It takes no more than max
+// bytes and leaves what follows in br. io.EOF means that nothing at all came.
+func readHead(br *bufio.Reader, buf []byte, max int) ([]byte, error) {
+	// RFC 9112 section 2.2: a server ignores an empty line before the request.
+	for range 2 {
+		peek, err := br.Peek(2)
+		if err != nil {
+			if len(peek) > 0 && err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if peek[0] != '\r' || peek[1] != '\n' {
+			break
+		}
+		br.Discard(2)
+	}
+	for {
+		part, err := br.ReadSlice('\n')
+		buf = append(buf, part...)
+		if len(buf) > max {
+			return nil, errHeadTooLarge
+		}
+		if err == bufio.ErrBufferFull {
+			continue
+		}
+		if err != nil {
+			if err == io.EOF && len(buf) > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		if len(part) == 2 && part[0] == '\r' && (len(buf) == 2 || buf[len(buf)-3] == '\n') {
+			return buf, nil
+		}
+		if len(part) == 1 { // a bare LF where the end would be
+			return nil, fmt.Errorf("%w: bare LF", errHead)
+		}
+	}
+}
+
+// parseHead reads a head strictly: CRLF line ends, no folding, no space round a
+// field name, field values of RFC 9110 section 5.5, one framing.
+func parseHead(raw []byte) (*head, error) {
+	s := string(raw[:len(raw)-2]) // the empty line is checked by readHead
+	line, rest, ok := cutLine(s)
+	if !ok {
+		return nil, fmt.Errorf("%w: line end", errHead)
+	}
+	h := &head{line: line, contentLength: -1}
+	n := strings.Count(rest, "\n")
+	h.header = make(http.Header, n)
+	values := make([]string, n)
+	for rest != "" {
+		if line, rest, ok = cutLine(rest); !ok {
+			return nil, fmt.Errorf("%w: line end", errHead)
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || !httpguts.ValidHeaderFieldName(name) { // a folded line starts with a space, which is no token
+			return nil, fmt.Errorf("%w: field name", errHead)
+		}
+		value = strings.Trim(value, " \t")
+		if !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("%w: field value", errHead)
+		}
+		key := textproto.CanonicalMIMEHeaderKey(name)
+		if have, ok := h.header[key]; ok {
+			h.header[key] = append(have, value)
+			continue
+		}
+		values[0] = value
+		h.header[key], values = values[:1:1], values[1:]
+	}
+	return h, nil
+}
+
+// cutLine cuts at CRLF. A CR or LF of its own is an error.
+func cutLine(s string) (line, rest string, ok bool) {
+	i := strings.IndexByte(s, '\n')
+	if i < 1 || s[i-1] != '\r' {
+		return "", "", false
+	}
+	line = s[:i-1]
+	return line, s[i+1:], strings.IndexByte(line, '\r') < 0
+}
+
+// framing decides a request's body length (RFC 9112 section 6.3), refusing every
+// combination on which implementations differ.
+func (h *head) framing() error {
+	cl, te := h.header["Content-Length"], h.header["Transfer-Encoding"]
+	if len(te) > 0 {
+		if len(cl) > 0 {
+			return fmt.Errorf("%w: Content-Length with Transfer-Encoding", errHead)
+		}
+		if len(te) > 1 || !strings.EqualFold(te[0], "chunked") {
+			return fmt.Errorf("%w: Transfer-Encoding other than chunked", errHead)
+		}
+		h.chunked = true
+		delete(h.header, "Transfer-Encoding")
+		return nil
+	}
+	if len(cl) == 0 {
+		return nil
+	}
+	if len(cl) > 1 {
+		return fmt.Errorf("%w: several Content-Length", errHead)
+	}
+	for i := range len(cl[0]) {
+		if cl[0][i] < '0' || cl[0][i] > '9' {
+			return fmt.Errorf("%w: Content-Length", errHead)
+		}
+	}
+	n, err := strconv.ParseInt(cl[0], 10, 63)
+	if err != nil {
+		return fmt.Errorf("%w: Content-Length", errHead)
+	}
+	h.contentLength = n
+	return nil
+}
+
+// readRequest reads one request from br. The body, when there is one, reads
+// from br too and has to be read to its end before the next request.
+func readRequest(br *bufio.Reader, scratch []byte, max int) (*http.Request, []byte, error) {
+	raw, err := readHead(br, scratch[:0], max)
+	if err != nil {
+		return nil, scratch, err
+	}
+	h, err := parseHead(raw)
+	if err == nil {
+		err = h.framing()
+	}
+	if err != nil {
+		return nil, raw, err
+	}
+	r, err := h.request()
+	if err != nil {
+		return nil, raw, err
+	}
+	switch {
+	case h.chunked:
+		r.TransferEncoding = []string{"chunked"}
+		r.ContentLength = -1
+		r.Trailer = announced(r.Header)
+		r.Body = newChunkedBody(br, r.Trailer, max)
+	case h.contentLength > 0:
+		r.ContentLength = h.contentLength
+		r.Body = &lengthBody{br: br, n: h.contentLength}
+	}
+	return r, raw, nil
+}
+
+// request builds the http.Request of a head.
+func (h *head) request() (*http.Request, error) {
+	method, rest, ok1 := strings.Cut(h.line, " ")
+	target, proto, ok2 := strings.Cut(rest, " ")
+	if !ok1 || !ok2 || !httpguts.ValidHeaderFieldName(method) || target == "" {
+		return nil, fmt.Errorf("%w: request line", errHead)
+	}
+	r := &http.Request{Method: method, RequestURI: target, Proto: proto, ProtoMajor: 1, Header: h.header, Body: http.NoBody}
+	switch proto {
+	case "HTTP/1.1":
+		r.ProtoMinor = 1
+	case "HTTP/1.0":
+		if h.chunked {
+			return nil, fmt.Errorf("%w: chunked in HTTP/1.0", errHead)
+		}
+	default:
+		return nil, fmt.Errorf("%w: protocol version", errHead)
+	}
+	host := h.header["Host"]
+	if len(host) > 1 || len(host) == 0 && r.ProtoMinor == 1 {
+		return nil, fmt.Errorf("%w: exactly one Host is needed", errHead)
+	}
+	if len(host) == 1 {
+		r.Host = host[0]
+		delete(h.header, "Host")
+	}
+	var err error
+	if r.URL, err = requestTarget(method, target); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// requestTarget parses the four forms of RFC 9112 section 3.2.
+func requestTarget(method, target string) (*url.URL, error) {
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c >= 0x7f || c == '#' {
+			return nil, fmt.Errorf("%w: request target", errHead)
+		}
+	}
+	switch {
+	case method == http.MethodConnect:
+		return &url.URL{Host: target}, nil
+	case target == "*" && method == http.MethodOptions:
+		return &url.URL{Path: "*"}, nil
+	case target[0] == '/' && len(target) > 1 && target[1] == '/':
+		// url.Parse would read "//host/path" as an authority.
+		u, err := url.ParseRequestURI("http://h" + target)
+		if err != nil {
+			return nil, fmt.Errorf("%w: request target", errHead)
+		}
+		u.Scheme, u.Host = "", ""
+		return u, nil
+	}
+	u, err := url.ParseRequestURI(target)
+	if err != nil || u.Opaque != "" || u.Host == "" && target[0] != '/' {
+		return nil, fmt.Errorf("%w: request target", errHead)
+	}
+	return u, nil
+}
+
+// announced returns the trailer fields that a head names, as net/http does:
+// present keys with nil values.
+func announced(h http.Header) http.Header {
+	var t http.Header
+	for _, v := range h["Trailer"] {
+		for name := range strings.SplitSeq(v, ",") {
+			name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
+			if name == "" || !httpguts.ValidTrailerHeader(name) {
+				continue
+			}
+			if t == nil {
+				t = make(http.Header)
+			}
+			t[name] = nil
+		}
+	}
+	return t
+}

@@ -1,0 +1,129 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"authsome/ca"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the proxy's own. No label takes a value that a client chooses:
+// providers come from the vault, and everything else from a fixed set.
+type metrics struct {
+	requests        *prometheus.CounterVec
+	duration        *prometheus.HistogramVec
+	overhead        prometheus.Histogram
+	tunnels         *prometheus.CounterVec
+	active          *prometheus.GaugeVec
+	moved           *prometheus.CounterVec
+	refusals        *prometheus.CounterVec
+	handshakeErrors *prometheus.CounterVec
+	ambiguous       prometheus.GaugeFunc
+}
+
+func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authsome_requests_total", Help: "Requests that were forwarded or refused."},
+			[]string{"provider", "outcome", "code_class", "protocol"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "authsome_request_duration_seconds", Help: "From a request's head to the end of its answer.",
+			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+			NativeHistogramMinResetDuration: time.Hour}, []string{"provider"}),
+		overhead: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "authsome_proxy_overhead_seconds", Help: "What the proxy added before the answer began: all but the wait for the origin.",
+			Buckets:                     []float64{.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .05, .25, 1},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
+			NativeHistogramMinResetDuration: time.Hour}),
+		tunnels: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authsome_tunnels_total", Help: "Connections joined to hosts without a credential."}, []string{"outcome"}),
+		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "authsome_active_connections", Help: "Open client connections; one inside another counts as both."}, []string{"kind"}),
+		moved: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authsome_bytes_total", Help: "Body and tunnel bytes, up to the origin and down to the client."}, []string{"direction", "kind"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authsome_refusals_total", Help: "Refusals by code."}, []string{"code"}),
+		handshakeErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "authsome_tls_handshake_errors_total", Help: "Failed TLS handshakes by side and reason."}, []string{"side", "reason"}),
+		ambiguous: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "authsome_ambiguous_routes", Help: "Host claims that several connections share, so that none is used."},
+			func() float64 { return float64(len(p.cfg.Injector.Table().Ties())) }),
+	}
+	// Every known code shows from the start, so that a rate has a beginning.
+	for code := range refusals {
+		m.refusals.WithLabelValues(string(code))
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.overhead, m.tunnels, m.active,
+		m.moved, m.refusals, m.handshakeErrors, m.ambiguous} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// open counts a connection for as long as it lasts.
+func (m *metrics) open(kind string) (closed func()) {
+	g := m.active.WithLabelValues(kind)
+	g.Inc()
+	return g.Dec
+}
+
+func (m *metrics) bytes(direction, kind string, n int64) {
+	if n > 0 {
+		m.moved.WithLabelValues(direction, kind).Add(float64(n))
+	}
+}
+
+// measure counts an exchange that has ended.
+func (x *exchange) measure(outcome string) {
+	m, provider := x.p.metrics, ""
+	if x.route != nil {
+		provider = x.route.Provider
+	}
+	took := time.Since(x.start)
+	m.requests.WithLabelValues(provider, outcome, codeClass(x.status), x.protocol).Inc()
+	m.duration.WithLabelValues(provider).Observe(took.Seconds())
+	m.bytes("up", "request", x.up.Load())
+	m.bytes("down", "response", x.down)
+}
+
+func codeClass(status int) string {
+	if status < 100 || status > 599 {
+		return "other"
+	}
+	return strconv.Itoa(status/100) + "xx"
+}
+
+// handshakeReason names what went wrong in a client's handshake, from a fixed
+// set.
+func handshakeReason(err error) string {
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	var name *ca.TargetMismatchError
+	switch {
+	case errors.As(err, &name):
+		return "server_name"
+	case errors.As(err, &alert):
+		switch uint8(alert) {
+		case 42, 43, 44, 45, 46, 48: // RFC 8446 section 6.2: bad certificate … unknown CA
+			return "untrusted"
+		}
+		return "alert"
+	case errors.As(err, &record):
+		return "not_tls"
+	case isTimeout(err):
+		return "timeout"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isReset(err):
+		return "closed"
+	}
+	return "other"
+}

@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"authsome/vault/audit"
+)
+
+// report records a refusal that belongs to no exchange: the metric, the audit
+// line and the log say the same as the answer. r may be nil.
+func (p *Proxy) report(c *conn, r *http.Request, ref *Refusal) {
+	e := audit.Event{Event: "refuse", Outcome: "denied", Code: string(ref.Code), Provider: ref.Provider,
+		Host: c.target.Host, Port: int(c.target.Port), Status: ref.Status()}
+	if r != nil {
+		e.Method, e.Protocol = r.Method, "http/1.1"
+	}
+	ticket, err := p.cfg.Audit.Reserve()
+	if err == nil {
+		err = ticket.Commit(e)
+	}
+	p.told(ref, e.Host, err)
+}
+
+// told counts and logs a refusal; err is what became of its audit line. A
+// refusal that cannot be recorded is a refusal still.
+func (p *Proxy) told(ref *Refusal, host string, err error) {
+	p.metrics.refusals.WithLabelValues(string(ref.Code)).Inc()
+	p.log.Info("refused", "code", string(ref.Code), "host", host, "provider", ref.Provider, "cause", ref.cause)
+	if err != nil {
+		p.log.Error("audit refusal", "code", string(ref.Code), "error", err)
+	}
+}
+
+// refuse answers the exchange's request with a refusal and records it.
+func (x *exchange) refuse(ref *Refusal) ending {
+	if x.route != nil && ref.Provider == "" {
+		ref.Provider = x.route.Provider
+	}
+	e := x.event("refuse", "denied")
+	e.Code, e.Status, e.Provider = string(ref.Code), ref.Status(), ref.Provider
+	var err error
+	if !x.reserved {
+		x.ticket, err = x.p.cfg.Audit.Reserve()
+	}
+	if err == nil {
+		x.reserved = false
+		err = x.ticket.Commit(e)
+	}
+	x.p.told(ref, x.target.Host, err)
+	if x.r.Context().Err() == nil {
+		x.extend()
+		ref.write(x.w)
+	}
+	x.status = ref.Status()
+	x.measure("refused")
+	return complete
+}
+
+// finish records an exchange that the origin answered.
+func (x *exchange) finish() {
+	outcome := "passed"
+	if x.route != nil {
+		outcome = "injected"
+		x.reserved = false
+		if err := x.ticket.Commit(x.event("inject", "ok")); err != nil {
+			x.p.log.Error("audit injection", "provider", x.route.Provider, "error", err)
+		}
+	}
+	x.measure(outcome)
+}
+
+// release gives back a reservation that an early end left unused.
+func (x *exchange) release() {
+	if x.reserved {
+		x.reserved = false
+		x.ticket.Release()
+	}
+}
+
+func (x *exchange) event(name, outcome string) audit.Event {
+	e := audit.Event{Event: name, Outcome: outcome, Method: x.r.Method, Scheme: x.scheme,
+		Host: x.target.Host, Port: int(x.target.Port), Path: x.path, Status: x.status,
+		BytesIn: x.up.Load(), BytesOut: x.down, Duration: time.Since(x.start), Protocol: x.protocol}
+	if x.route != nil {
+		e.Provider, e.Connection = x.route.Provider, x.route.Connection
+	}
+	return e
+}
+
+// tieLog says once per host that connections tie for it.
+type tieLog struct {
+	mu   sync.Mutex // guards seen
+	seen map[string]bool
+}
+
+// tieHosts bounds the memory: a wildcard makes hosts a client's choice.
+const tieHosts = 1024
+
+func (t *tieLog) note(log *slog.Logger, host string, connections []string) {
+	t.mu.Lock()
+	known := t.seen[host] || len(t.seen) >= tieHosts
+	if t.seen == nil {
+		t.seen = make(map[string]bool)
+	}
+	if !known {
+		t.seen[host] = true
+	}
+	t.mu.Unlock()
+	if !known {
+		log.Warn("no credential attached: several connections claim this host; choose one with --connection, --provider or the Authsome-Connection header",
+			"host", host, "connections", strings.Join(connections, ", "))
+	}
+}

@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// copyBytes is the unit of streaming: two TLS records.
+const copyBytes = 32 << 10
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBytes); return &b }}
+
+// respond streams the origin's answer to the client.
+func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
+	defer resp.Body.Close()
+	x.status = resp.StatusCode
+	h := x.w.Header()
+	if err := hopByHop.ModifyResponse(resp); err != nil {
+		return nil, x.refuse(refuse(CodeUpstreamUnreachable, err))
+	}
+	for name, v := range resp.Header {
+		h[name] = v
+	}
+	for _, name := range []string{"Date", "Content-Type"} {
+		if _, ok := h[name]; !ok && x.r.ProtoMajor == 2 {
+			h[name] = nil // net/http would add one
+		}
+	}
+	announce(h, resp.Trailer)
+	x.w.WriteHeader(resp.StatusCode)
+	err := x.stream(resp)
+	x.finish()
+	if err != nil {
+		return nil, broken
+	}
+	return resp.Trailer, complete
+}
+
+// announce names the trailer fields that will follow (RFC 9110 section 6.6.2).
+func announce(h http.Header, trailer http.Header) {
+	for name := range trailer {
+		h["Trailer"] = append(h["Trailer"], name)
+	}
+}
+
+// stream copies the body, passing on every piece when it comes: an event
+// stream that is held back is a broken one.
+func (x *exchange) stream(resp *http.Response) error {
+	flusher := x.w.(http.Flusher)
+	length := resp.ContentLength
+	if x.r.Method == http.MethodHead || length == 0 || resp.Body == http.NoBody {
+		return nil
+	}
+	if b, ok := resp.Body.(interface{ Buffered() int }); !ok || b.Buffered() == 0 {
+		flusher.Flush() // the body may be long in coming
+	}
+	guard := time.AfterFunc(x.p.limits.IdleStream, x.cancel)
+	defer guard.Stop()
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, readErr := resp.Body.Read(*buf)
+		if n > 0 {
+			guard.Reset(x.p.limits.IdleStream)
+			x.extend()
+			if _, err := x.w.Write((*buf)[:n]); err != nil {
+				return err
+			}
+			if x.down += int64(n); x.down != length {
+				flusher.Flush()
+			}
+		}
+		if readErr == io.EOF {
+			return nil
+		}
+		if readErr != nil {
+			return readErr
+		}
+	}
+}
+
+// extend gives the client time to take the next piece. HTTP/2 connections have
+// their own flow control and are bounded by the guard alone.
+func (x *exchange) extend() {
+	if x.r.ProtoMajor == 1 {
+		x.c.rwc.SetWriteDeadline(time.Now().Add(x.p.limits.IdleStream))
+	}
+}
+
+// countedBody counts what is sent to the origin. The count is read when the
+// transport may still be sending.
+type countedBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// replayBytes is the largest request body that is kept for a second attempt.
+const replayBytes = 64 << 10
+
+// replayBody keeps what was read, up to replayBytes, so that a request can be
+// sent once more.
+type replayBody struct {
+	io.ReadCloser
+	mu     sync.Mutex // guards all below: the transport reads in its own goroutine
+	kept   []byte
+	again  []byte // what of kept the second attempt has yet to read
+	whole  bool   // the end was reached within the bound
+	over   bool   // the bound was exceeded
+	second bool
+}
+
+func (b *replayBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.second {
+		if len(b.again) == 0 {
+			return 0, io.EOF
+		}
+		n := copy(p, b.again)
+		b.again = b.again[n:]
+		return n, nil
+	}
+	n, err := b.ReadCloser.Read(p)
+	if !b.over {
+		b.kept = append(b.kept, p[:n]...)
+		if len(b.kept) > replayBytes {
+			b.over, b.kept = true, nil
+		}
+	}
+	if err == io.EOF && !b.over {
+		b.whole = true
+	}
+	return n, err
+}
+
+// Close implements io.Closer. The transport closes after each attempt.
+func (b *replayBody) Close() error { return nil }
+
+// rewind makes the body readable once more, if all of it was kept.
+func (b *replayBody) rewind() bool {
+	if !b.mu.TryLock() { // still being read: the origin did not wait for it
+		return false
+	}
+	defer b.mu.Unlock()
+	if !b.whole || b.second {
+		return false
+	}
+	b.second, b.again = true, b.kept
+	return true
+}
+
+// abort resets a connection, so that its end is not taken for a regular one.
+func abort(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+	c.Close()
+}

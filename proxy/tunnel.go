@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// tunnel copies both ways until both sides have ended, or until no byte has
+// moved either way for idle. Between TCP connections the kernel does the
+// copying (splice). An end is passed on as a half close, so that a client that
+// has said all it has to say still gets its answer.
+func (p *Proxy) tunnel(c *conn, client, origin net.Conn, idle time.Duration) {
+	defer p.metrics.open("tunnel")()
+	client.SetDeadline(time.Time{})
+	if b, ok := client.(*buffered); ok {
+		n, err := origin.Write(b.ahead)
+		p.metrics.bytes("up", "tunnel", int64(n))
+		if err != nil {
+			return
+		}
+		client = b.Conn // nothing is ahead any more: splice from the socket
+	}
+	last := &activity{}
+	last.mark()
+	up := make(chan struct{})
+	go func() {
+		defer close(up)
+		p.pump(origin, client, last, idle, "up")
+	}()
+	p.pump(client, origin, last, idle, "down")
+	<-up
+}
+
+// activity is when a byte last moved in a tunnel, shared by its directions.
+type activity struct{ at atomic.Int64 }
+
+func (a *activity) mark()                { a.at.Store(time.Now().UnixNano()) }
+func (a *activity) since() time.Duration { return time.Duration(time.Now().UnixNano() - a.at.Load()) }
+
+// chunk is how much is copied before the idle limit is looked at again.
+const chunk = 1 << 20
+
+// pump copies one direction. On an error both connections are broken off, on
+// an end only this direction is.
+func (p *Proxy) pump(dst, src net.Conn, last *activity, idle time.Duration, direction string) {
+	for {
+		src.SetReadDeadline(time.Now().Add(idle))
+		dst.SetWriteDeadline(time.Now().Add(idle))
+		n, err := io.Copy(dst, &io.LimitedReader{R: src, N: chunk})
+		if n > 0 {
+			last.mark()
+			p.metrics.bytes(direction, "tunnel", n)
+		}
+		switch {
+		case err == nil && n < chunk: // src has ended
+			closeWrite(dst)
+			return
+		case err == nil, errors.Is(err, os.ErrDeadlineExceeded) && last.since() < idle:
+		default:
+			src.Close()
+			dst.Close()
+			return
+		}
+	}
+}

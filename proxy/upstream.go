@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"authsome/injector"
+
+	socks "golang.org/x/net/proxy"
+)
+
+// newTransport returns the pooled transport to origins.
+func (p *Proxy) newTransport() *http.Transport {
+	t := &http.Transport{
+		DialContext:            p.dial,
+		TLSClientConfig:        p.tlsConfig(""),
+		TLSHandshakeTimeout:    p.limits.Dial,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // the client's Accept-Encoding is the client's business
+		MaxIdleConns:           0,
+		MaxIdleConnsPerHost:    512,
+		IdleConnTimeout:        p.limits.IdleUpstream,
+		ResponseHeaderTimeout:  p.limits.ResponseHeader,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: 1 << 20,
+		// The proxy's own 4 KiB buffers hold a head; a larger write goes out
+		// as it is.
+		WriteBufferSize: 4 << 10,
+		ReadBufferSize:  4 << 10,
+		HTTP2: &http.HTTP2Config{
+			// An origin that has silently gone is noticed, and a large
+			// download is not held back by a small window.
+			SendPingTimeout:               30 * time.Second,
+			PingTimeout:                   15 * time.Second,
+			MaxReceiveBufferPerStream:     4 << 20,
+			MaxReceiveBufferPerConnection: 16 << 20,
+		},
+	}
+	if p.cfg.UpstreamProxy != nil {
+		t.Proxy = func(r *http.Request) (*url.URL, error) { return p.cfg.UpstreamProxy(r.URL) }
+	}
+	return t
+}
+
+func (p *Proxy) tlsConfig(serverName string) *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		RootCAs:            p.cfg.RootCAs,
+		ServerName:         serverName,
+		ClientSessionCache: tls.NewLRUClientSessionCache(256),
+	}
+}
+
+func (p *Proxy) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.limits.Dial)
+	defer cancel()
+	if p.cfg.Dial != nil {
+		return p.cfg.Dial(ctx, network, address)
+	}
+	var d net.Dialer // races IPv6 and IPv4 (RFC 8305)
+	return d.DialContext(ctx, network, address)
+}
+
+// errProxy marks a failure of the upstream proxy rather than of the origin.
+var errProxy = errors.New("upstream proxy")
+
+// dialTarget opens a connection to a target for a tunnel, through the upstream
+// proxy when there is one for it.
+func (p *Proxy) dialTarget(ctx context.Context, t injector.Target) (net.Conn, error) {
+	var via *url.URL
+	if p.cfg.UpstreamProxy != nil {
+		scheme := "https"
+		if t.Port == 80 {
+			scheme = "http"
+		}
+		var err error
+		if via, err = p.cfg.UpstreamProxy(&url.URL{Scheme: scheme, Host: t.String()}); err != nil {
+			return nil, fmt.Errorf("%w: %w", errProxy, err)
+		}
+	}
+	if via == nil {
+		return p.dial(ctx, "tcp", t.String())
+	}
+	switch via.Scheme {
+	case "socks5", "socks5h":
+		return p.dialSOCKS(ctx, via, t)
+	case "http", "https":
+		return p.dialConnect(ctx, via, t)
+	}
+	return nil, fmt.Errorf("%w: scheme %q", errProxy, via.Scheme)
+}
+
+func (p *Proxy) dialSOCKS(ctx context.Context, via *url.URL, t injector.Target) (net.Conn, error) {
+	var auth *socks.Auth
+	if u := via.User; u != nil {
+		password, _ := u.Password()
+		auth = &socks.Auth{User: u.Username(), Password: password}
+	}
+	d, err := socks.SOCKS5("tcp", withPort(via, "1080"), auth, forwardDialer{p})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errProxy, err)
+	}
+	return d.(socks.ContextDialer).DialContext(ctx, "tcp", t.String())
+}
+
+// forwardDialer lets the SOCKS client dial as the proxy does.
+type forwardDialer struct{ p *Proxy }
+
+func (f forwardDialer) Dial(network, address string) (net.Conn, error) {
+	return f.p.dial(f.p.ctx, network, address)
+}
+
+func (f forwardDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return f.p.dial(ctx, network, address)
+}
+
+// dialConnect asks an HTTP proxy for a tunnel (RFC 9110 section 9.3.6).
+func (p *Proxy) dialConnect(ctx context.Context, via *url.URL, t injector.Target) (net.Conn, error) {
+	defaultPort := "80"
+	if via.Scheme == "https" {
+		defaultPort = "443"
+	}
+	nc, err := p.dial(ctx, "tcp", withPort(via, defaultPort))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errProxy, err)
+	}
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if via.Scheme == "https" {
+		nc = tls.Client(nc, p.tlsConfig(via.Hostname()))
+	}
+	tunnel, err := askConnect(nc, via, t)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("%w: %w", errProxy, err)
+	}
+	return tunnel, nil
+}
+
+func askConnect(nc net.Conn, via *url.URL, t injector.Target) (net.Conn, error) {
+	r := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: t.String()}, Host: t.String(), Header: http.Header{}}
+	if u := via.User; u != nil {
+		password, _ := u.Password()
+		r.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
+	}
+	if err := r.Write(nc); err != nil {
+		return nil, err
+	}
+	br := bufio.NewReader(nc)
+	resp, err := http.ReadResponse(br, r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("answered %d to CONNECT", resp.StatusCode)
+	}
+	return takeAhead(nc, br), nil
+}
+
+func withPort(u *url.URL, port string) string {
+	if u.Port() != "" {
+		port = u.Port()
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// upstreamRefusal turns a failure to reach an origin into its refusal. The
+// cause is for the log: what it says may not be for the client.
+func upstreamRefusal(err error) *Refusal {
+	var (
+		dns      *net.DNSError
+		record   tls.RecordHeaderError
+		alert    tls.AlertError
+		verify   *tls.CertificateVerificationError
+		host     x509.HostnameError
+		unknown  x509.UnknownAuthorityError
+		ref      = refuse(CodeUpstreamUnreachable, err)
+		deadline = errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+	)
+	switch {
+	case errors.As(err, &verify), errors.As(err, &host), errors.As(err, &unknown):
+		ref.Code, ref.Detail = CodeUpstreamTLS, "The origin's certificate was not accepted."
+	case errors.As(err, &alert), errors.As(err, &record):
+		ref.Code, ref.Detail = CodeUpstreamTLS, "The TLS handshake with the origin failed."
+	case errors.As(err, &dns) && !dns.IsTimeout:
+		ref.Detail, ref.Hint = "The origin's name cannot be resolved.", "check the host name, and that DNS works on the proxy's side"
+	case errors.Is(err, errProxy):
+		ref.Detail, ref.Hint = "The upstream proxy did not give a connection.", "check HTTPS_PROXY or --upstream-proxy, and its credentials"
+	case deadline, isTimeout(err):
+		ref.Code = CodeUpstreamTimeout
+	case isRefused(err):
+		ref.Detail, ref.Hint = "The origin refused the connection.", "check that the origin listens on this port"
+	}
+	return ref
+}

@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// writeHead writes a request head to an HTTP/1.1 origin. Names and values were
+// checked when they were read or set.
+func writeHead(bw *bufio.Writer, r *http.Request) {
+	bw.WriteString(r.Method)
+	bw.WriteByte(' ')
+	bw.WriteString(r.URL.RequestURI())
+	bw.WriteString(" HTTP/1.1\r\nHost: ")
+	bw.WriteString(r.Host)
+	bw.WriteString("\r\n")
+	for name, values := range r.Header {
+		switch name {
+		case "Content-Length", "Transfer-Encoding", "Trailer":
+			continue
+		}
+		for _, v := range values {
+			if v == "" && name == "User-Agent" {
+				continue // stands for "none"
+			}
+			bw.WriteString(name)
+			bw.WriteString(": ")
+			bw.WriteString(v)
+			bw.WriteString("\r\n")
+		}
+	}
+	writeFraming(bw, r)
+	bw.WriteString("\r\n")
+}
+
+func writeFraming(bw *bufio.Writer, r *http.Request) {
+	switch {
+	case r.Body != nil && r.ContentLength < 0:
+		bw.WriteString("Transfer-Encoding: chunked\r\n")
+		for name := range r.Trailer {
+			bw.WriteString("Trailer: ")
+			bw.WriteString(name)
+			bw.WriteString("\r\n")
+		}
+	case r.Body != nil, r.Method == http.MethodPost, r.Method == http.MethodPut, r.Method == http.MethodPatch:
+		var digits [20]byte
+		bw.WriteString("Content-Length: ")
+		bw.Write(strconv.AppendInt(digits[:0], max(r.ContentLength, 0), 10))
+		bw.WriteString("\r\n")
+	}
+}
+
+// copyBody writes a request body, passing on each piece when it comes.
+func copyBody(bw *bufio.Writer, r *http.Request) error {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	chunked, left := r.ContentLength < 0, r.ContentLength
+	for {
+		n, err := r.Body.Read(*buf)
+		if n > 0 {
+			if chunked {
+				var size [20]byte
+				bw.Write(append(strconv.AppendInt(size[:0], int64(n), 16), '\r', '\n'))
+			}
+			if _, err := bw.Write((*buf)[:n]); err != nil {
+				return err
+			}
+			if chunked {
+				bw.WriteString("\r\n")
+			}
+			if left -= int64(n); left != 0 {
+				if err := bw.Flush(); err != nil {
+					return err
+				}
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !chunked {
+		if left != 0 {
+			return io.ErrUnexpectedEOF
+		}
+		return nil
+	}
+	bw.WriteString("0\r\n")
+	for name, values := range r.Trailer {
+		for _, v := range values {
+			bw.WriteString(name + ": " + v + "\r\n")
+		}
+	}
+	_, err := bw.WriteString("\r\n")
+	return err
+}
