@@ -63,3 +63,12 @@ func ips(addrs ...string) []net.IP {
 	}
 	return out
 }
+
+func unconstrained(t testing.TB) []byte {
+	t.Helper()
+	data, err := ca.UnconstrainedRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

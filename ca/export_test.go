@@ -1,8 +1,15 @@
 package ca
 
 import (
+	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"time"
+
+	"github.com/smallstep/certificates/cas/apiv1"
+	"github.com/smallstep/certificates/cas/softcas"
 )
 
 // ForgeLeaf signs a leaf for any host with the root's key, as a thief of that
@@ -13,4 +20,24 @@ func (a *Authority) ForgeLeaf(host string, now time.Time) (*tls.Certificate, err
 		return nil, err
 	}
 	return l.cert, nil
+}
+
+// UnconstrainedRoot is a root without name constraints and its key, as PEM.
+func UnconstrainedRoot() ([]byte, error) {
+	svc, err := softcas.New(context.Background(), apiv1.Options{IsCreator: true})
+	if err != nil {
+		return nil, err
+	}
+	made, err := svc.CreateCertificateAuthority(&apiv1.CreateCertificateAuthorityRequest{
+		Type: apiv1.RootCA, Lifetime: time.Hour,
+		Template: &x509.Certificate{Subject: pkix.Name{CommonName: "any"}, IsCA: true, BasicConstraintsValid: true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	return append(certPEM(made.Certificate), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), nil
 }
