@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -95,7 +96,11 @@ func (c *Client) openVault(ctx context.Context, o Options) error {
 func (h *Home) wrapper(getenv func(string) string) (vault.KeyWrapper, error) {
 	switch mode := h.Config.Encryption.Mode; mode {
 	case "local_key":
-		return vault.LocalKey(h.KeyPath()), nil
+		stores, err := filepath.Glob(filepath.Join(h.Dir, "profiles", "*", "store.db"))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrHome, err)
+		}
+		return vault.LocalKey(h.KeyPath(), stores...), nil
 	case "env":
 		key, err := envSecret(getenv, "AUTHSOME_MASTER_KEY")
 		if err != nil {

@@ -23,6 +23,7 @@ type conn struct {
 	allowed bool            // the peer is trusted without a token
 	checked bool            // allowed has been decided
 	host    string          // the Host spelling last found to be target
+	watch   *watch          // of the request being served
 	idle    atomic.Bool     // waiting for a request: may be closed at once
 }
 

@@ -86,7 +86,7 @@ func headRefusal(err error) *Refusal {
 }
 
 func (p *Proxy) serveOne(ctx context.Context, c *conn, r *http.Request, handle handler) (again bool) {
-	w := &h1Writer{bw: c.bw, r: r, close: p.closing.Load()}
+	w := newH1Writer(c.bw, r, p.closing.Load())
 	var in *clientBody
 	if src, ok := r.Body.(body); ok {
 		in = &clientBody{c: c, src: src, idle: p.limits.IdleStream}
@@ -97,9 +97,9 @@ func (p *Proxy) serveOne(ctx context.Context, c *conn, r *http.Request, handle h
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	gone := watchClient(c, cancel, in == nil)
+	c.watch = watchClient(c, cancel, in == nil && r.Method != http.MethodConnect)
 	again = handle(w, r.WithContext(ctx))
-	if !gone.stop() || !again {
+	if !c.watch.stop() || !again {
 		return false
 	}
 	return in == nil || reclaim(c, in)
@@ -132,8 +132,8 @@ func reclaim(c *conn, in *clientBody) bool {
 // begun late, because most answers come before anybody has lost patience.
 type watch struct {
 	c       *conn
-	timer   *time.Timer
-	done    chan struct{} // closed when the reader has ended; nil: none was begun
+	timer   *time.Timer   // nil: there is nothing to stop, or no more
+	done    chan struct{} // closed when the reader has ended
 	mu      sync.Mutex    // guards begun and stopped
 	begun   bool
 	stopped bool
@@ -143,11 +143,11 @@ type watch struct {
 // watchAfter is how long an answer may take before the client is watched.
 const watchAfter = 50 * time.Millisecond
 
-// watchClient starts a watch when the request has no body: one with a body is
-// watched by whoever reads the body.
-func watchClient(c *conn, cancel context.CancelFunc, noBody bool) *watch {
+// watchClient starts a watch if wanted: a request with a body is watched by
+// whoever reads the body, and CONNECT hands the connection on.
+func watchClient(c *conn, cancel context.CancelFunc, wanted bool) *watch {
 	w := &watch{c: c}
-	if !noBody {
+	if !wanted {
 		return w
 	}
 	w.done = make(chan struct{})
@@ -169,9 +169,15 @@ func watchClient(c *conn, cancel context.CancelFunc, noBody bool) *watch {
 }
 
 // stop ends the watch and gives the reader back to the connection. It reports
-// whether the client is still there.
+// whether the client is still there. It must be called before anybody else
+// reads, and may be called again.
 func (w *watch) stop() bool {
-	if w.timer == nil || w.timer.Stop() {
+	if w.timer == nil {
+		return w.err == nil || isTimeout(w.err)
+	}
+	stopped := w.timer.Stop()
+	w.timer = nil
+	if stopped {
 		return true
 	}
 	w.mu.Lock()

@@ -176,6 +176,9 @@ func newRig(t *testing.T, h2 bool, handler http.HandlerFunc, options ...option) 
 			t.Errorf("Serve: %v", err)
 		}
 		r.noSecret()
+		if t.Failed() {
+			t.Logf("the proxy's log:\n%s", r.log)
+		}
 	})
 	return r
 }

@@ -30,7 +30,9 @@ func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 			h[name] = nil // net/http would add one
 		}
 	}
-	announce(h, resp.Trailer)
+	if announce(h, resp.Trailer); x.r.ProtoMajor == 1 && len(resp.Trailer) > 0 {
+		delete(h, "Content-Length") // only a chunked body has trailers in HTTP/1.1
+	}
 	x.w.WriteHeader(resp.StatusCode)
 	err := x.stream(resp)
 	x.finish()
@@ -51,8 +53,7 @@ func announce(h http.Header, trailer http.Header) {
 // stream that is held back is a broken one.
 func (x *exchange) stream(resp *http.Response) error {
 	flusher := x.w.(http.Flusher)
-	length := resp.ContentLength
-	if x.r.Method == http.MethodHead || length == 0 || resp.Body == http.NoBody {
+	if x.r.Method == http.MethodHead || resp.ContentLength == 0 || resp.Body == http.NoBody {
 		return nil
 	}
 	if b, ok := resp.Body.(interface{ Buffered() int }); !ok || b.Buffered() == 0 {
@@ -70,7 +71,7 @@ func (x *exchange) stream(resp *http.Response) error {
 			if _, err := x.w.Write((*buf)[:n]); err != nil {
 				return err
 			}
-			if x.down += int64(n); x.down != length {
+			if x.down += int64(n); readErr == nil {
 				flusher.Flush()
 			}
 		}

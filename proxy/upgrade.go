@@ -41,7 +41,7 @@ func (x *exchange) upgrade(resp *http.Response) ending {
 	x.extend()
 	w.WriteHeader(resp.StatusCode)
 	w.Flush()
-	if w.err != nil {
+	if !x.c.watch.stop() || w.err != nil {
 		x.finish()
 		return taken
 	}

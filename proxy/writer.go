@@ -75,7 +75,6 @@ func (w *h1Writer) inform(status int, h http.Header) {
 // frame chooses how the body ends and whether the connection goes on.
 func (w *h1Writer) frame() {
 	w.left = -1
-	w.close = w.close || wantsClose(w.r)
 	w.noBody = w.r.Method == http.MethodHead || w.status == http.StatusNoContent ||
 		w.status == http.StatusNotModified || w.status == http.StatusSwitchingProtocols
 	cl := w.header["Content-Length"]
@@ -102,6 +101,11 @@ func (w *h1Writer) frame() {
 	case w.r.ProtoMinor == 0:
 		w.string("Connection: keep-alive\r\n")
 	}
+}
+
+// newH1Writer must be called before the request's hop-by-hop fields are removed.
+func newH1Writer(bw *bufio.Writer, r *http.Request, closing bool) *h1Writer {
+	return &h1Writer{bw: bw, r: r, close: closing || wantsClose(r)}
 }
 
 func wantsClose(r *http.Request) bool {

@@ -84,8 +84,6 @@ var classes = []struct {
 	{vault.ErrLocked, "StoreUnavailable", exitStore, "another process holds the store; try again"},
 	{vault.ErrWrongKey, "StoreUnavailable", exitStore, "restore the key that the vault was made with"},
 	{vault.ErrKeyMissing, "StoreUnavailable", exitStore, "restore master.key from your backup; without it the vault cannot be opened"},
-	{vault.ErrCorrupt, "StoreUnavailable", exitStore, "restore a backup of the file, or move it away and log in again"},
-	{vault.ErrIntegrity, "StoreUnavailable", exitStore, "log in again to replace the record"},
 	{vault.ErrUnavailable, "StoreUnavailable", exitStore, "check the disk and the permissions of the authsome home"},
 	{vault.ErrConflict, "StoreConflict", exitStore, "another process changed the same record; try again"},
 	{audit.ErrUnavailable, "AuditUnavailable", exitStore, "check free disk space and the permissions of audit.log"},
@@ -108,6 +106,10 @@ func describe(err error) *fault {
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
 		out.hint = hinted.Hint()
+	}
+	var integrity *vault.IntegrityError
+	if errors.As(err, &integrity) {
+		out.code, out.exit, out.hint = "StoreUnavailable", exitStore, "log in again with --force to replace the record, or restore a backup"
 	}
 	var definition *provider.Error
 	if out.code == "Error" && errors.As(err, &definition) {
