@@ -5,6 +5,7 @@ import (
 	"html"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -17,10 +18,16 @@ const maxDescription = 300
 // maxCode bounds an error code, which is a word.
 const maxCode = 64
 
+// minSecret is the length, in bytes, from which a value is hidden. A shorter one is nobody's secret,
+// and hiding "a" would leave nothing to read.
+const minSecret = 6
+
+// withheld replaces a text in which a secret is still found after all that redaction knows.
+const withheld = "the provider's message repeats a secret and is withheld"
+
 // secrets are the values that must not appear in a text, because they were sent or received.
 type secrets []string
 
-// secretsOf gathers the values of texts, in every spelling in which a server could echo them.
 func secretsOf(texts ...secret.Text) secrets {
 	var s secrets
 	for _, t := range texts {
@@ -31,32 +38,65 @@ func secretsOf(texts ...secret.Text) secrets {
 
 func (s secrets) with(values ...string) secrets {
 	for _, v := range values {
-		if v == "" {
-			continue
-		}
-		s = append(s, v)
-		for _, spelling := range []string{
-			url.QueryEscape(v), url.PathEscape(v), html.EscapeString(v),
-			base64.StdEncoding.EncodeToString([]byte(v)), base64.RawURLEncoding.EncodeToString([]byte(v)),
-		} {
-			if spelling != v {
-				s = append(s, spelling)
-			}
+		if len(v) >= minSecret {
+			s = append(s, v)
 		}
 	}
 	return s
 }
 
-// redact replaces every secret in text. Longer ones go first, so that one that contains another leaves
-// no tail behind.
+// redact replaces every secret in text, in the spellings in which servers echo what they were sent.
+// When one is still there behind further layers of encoding, nothing of the text is kept.
 func (s secrets) redact(text string) string {
-	ordered := slices.Clone(s)
-	slices.SortStableFunc(ordered, func(a, b string) int { return len(b) - len(a) })
-	pairs := make([]string, 0, 2*len(ordered))
-	for _, v := range ordered {
+	var spellings []string
+	for _, v := range s {
+		spellings = append(spellings, v, url.QueryEscape(v), url.PathEscape(v), html.EscapeString(v),
+			base64.StdEncoding.EncodeToString([]byte(v)), base64.RawURLEncoding.EncodeToString([]byte(v)))
+	}
+	// Longer ones go first, so that one that contains another leaves no tail behind.
+	slices.SortStableFunc(spellings, func(a, b string) int { return len(b) - len(a) })
+	pairs := make([]string, 0, 2*len(spellings))
+	for _, v := range spellings {
 		pairs = append(pairs, v, secret.Redacted)
 	}
-	return strings.NewReplacer(pairs...).Replace(text)
+	text = strings.NewReplacer(pairs...).Replace(text)
+	if s.survives(text) {
+		return withheld
+	}
+	return text
+}
+
+// survives says whether a secret can be read out of text by undoing percent and HTML encoding, or by
+// ignoring the case.
+func (s secrets) survives(text string) bool {
+	const layers = 4
+	for range layers {
+		lower := strings.ToLower(text)
+		for _, v := range s {
+			if strings.Contains(lower, strings.ToLower(v)) {
+				return true
+			}
+		}
+		text = html.UnescapeString(unescape(text))
+	}
+	return false
+}
+
+// unescape undoes percent encoding wherever there is any; url.QueryUnescape gives up on the first
+// stray percent sign.
+func unescape(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if v, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(v))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
 }
 
 // clean makes a provider's words fit for an error: one line of visible characters (a control or

@@ -67,6 +67,9 @@ func (c *Config) revokeToken(ctx context.Context, op, hint string, token secret.
 }
 
 func (c *Config) revokeBearer(ctx context.Context, op string, token secret.Text) error {
+	if token.IsZero() {
+		return unsupported(op, "the provider revokes access tokens only, and there is none")
+	}
 	header := c.headers()
 	header.Set("Authorization", "Bearer "+token.Reveal())
 	header.Set("Content-Type", formType)
@@ -76,6 +79,9 @@ func (c *Config) revokeBearer(ctx context.Context, op string, token secret.Text)
 }
 
 func (c *Config) revokeBasic(ctx context.Context, op string, token secret.Text) error {
+	if token.IsZero() {
+		return unsupported(op, "the provider revokes access tokens only, and there is none")
+	}
 	header := c.headers()
 	header.Set("Authorization", basic(c.Client))
 	header.Set("Content-Type", jsonType)

@@ -113,10 +113,10 @@ func tokenType(hide secrets, value string) string {
 	if value == "" {
 		return "Bearer"
 	}
-	if kind := hide.code(value); kind == value {
-		return kind
+	if hide.code(value) != value {
+		return "Bearer"
 	}
-	return "Bearer"
+	return value
 }
 
 // expiry reads expires_in: a number of seconds, whole or not, also as a string. What is absent, zero,
