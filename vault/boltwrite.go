@@ -1,0 +1,241 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// Commit implements Store. A commit is one bbolt transaction, synced to disk
+// before Commit returns; a process that dies in the middle has written nothing.
+func (b *Bolt) Commit(ctx context.Context, batch Batch) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		file, err := b.acquire(ctx, true)
+		switch {
+		case err == nil:
+			return b.commit(file, batch)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		if !changes(batch.Ops, nil) {
+			return conflict(batch.Ops, nil)
+		}
+		if err := conflict(batch.Ops, nil); err != nil {
+			return err
+		}
+		if err := b.create(); err != nil && !errors.Is(err, fs.ErrExist) {
+			return &StoreError{Op: "create", Path: b.path, Err: bare(err)}
+		}
+	}
+}
+
+// commit does the batch in the locked file, and closes it.
+func (b *Bolt) commit(file *os.File, batch Batch) error {
+	img, err := b.readImage(file)
+	if err == nil {
+		err = conflict(batch.Ops, img.records)
+	}
+	if err == nil && changes(batch.Ops, img.records) {
+		if _, freeErr := img.free(); freeErr != nil {
+			err = &CorruptError{Path: b.path, Detail: freeErr.Error() + ` ("authsome vault compact" mends this)`}
+		} else {
+			return b.write(file, img, batch)
+		}
+	}
+	return errors.Join(err, file.Close())
+}
+
+// conflict returns ErrConflict unless all conditions hold.
+func conflict(ops []Op, records map[string][]byte) error {
+	for _, op := range ops {
+		if current, exists := records[op.Key]; !op.holds(current, exists) {
+			return ErrConflict
+		}
+	}
+	return nil
+}
+
+// changes reports whether ops leave anything different.
+func changes(ops []Op, records map[string][]byte) bool {
+	for _, op := range ops {
+		current, exists := records[op.Key]
+		if !op.Check && (op.Value == nil && exists || op.Value != nil && !(exists && bytes.Equal(current, op.Value))) {
+			return true
+		}
+	}
+	return false
+}
+
+// write does the batch by way of bbolt, and closes the file.
+func (b *Bolt) write(file *os.File, img *image, batch Batch) (err error) {
+	var db *bbolt.DB
+	closed := false
+	err = b.guarded(func() error {
+		// bbolt closes the file itself, also when it fails to open it.
+		db, err = openBBolt(b.path, file)
+		if err != nil {
+			closed = true
+			return err
+		}
+		d := img.digest
+		err = db.Update(func(tx *bbolt.Tx) error { return put(tx, batch.Ops, img.records, &d) })
+		if err == nil && batch.Erase {
+			if err := erase(db, file); err != nil {
+				b.log.Warn("what was replaced could not be erased from the store", "store", b.path, "err", err)
+			}
+		}
+		closed = true
+		return errors.Join(err, db.Close())
+	})
+	if !closed { // bbolt panicked, and holds locks of its own: end at least the file's
+		_ = file.Close()
+	}
+	if err != nil && !errors.Is(err, ErrUnavailable) {
+		return &StoreError{Op: "write", Path: b.path, Err: bare(err)}
+	}
+	return err
+}
+
+// openBBolt lets bbolt work on a file that is open and locked.
+func openBBolt(path string, file *os.File) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      time.Second, // the lock is ours already
+		MaxSize:      maxStoreBytes,
+		NoStatistics: true,
+		OpenFile:     func(string, int, os.FileMode) (*os.File, error) { return file, nil },
+	})
+}
+
+// put does ops, and keeps the digest of the keys in step.
+func put(tx *bbolt.Tx, ops []Op, records map[string][]byte, d *digest) error {
+	bucket := tx.Bucket(recordsBucket)
+	for _, op := range ops {
+		if op.Check {
+			continue
+		}
+		_, exists := records[op.Key]
+		if op.Value == nil {
+			if !exists {
+				continue
+			}
+			d.toggle(op.Key)
+			d.count--
+			if err := bucket.Delete([]byte(op.Key)); err != nil {
+				return err
+			}
+			continue
+		}
+		if !exists {
+			d.toggle(op.Key)
+			d.count++
+		}
+		if err := bucket.Put([]byte(op.Key), op.Value); err != nil {
+			return err
+		}
+	}
+	return tx.Bucket(metaBucket).Put(digestName, d.marshal())
+}
+
+// erase overwrites with zeros whatever pages of the file belong to no record:
+// bbolt copies what it changes and leaves the old page as it was. It is not
+// synced: the data is safe already, and the next write does it again.
+func erase(db *bbolt.DB, file *os.File) error {
+	pageSize := db.Info().PageSize
+	var stale []int // free pages
+	end := 2
+	err := db.View(func(tx *bbolt.Tx) error {
+		for {
+			info, err := tx.Page(end)
+			if err != nil || info == nil {
+				return err
+			}
+			if info.Type == "free" {
+				stale = append(stale, end)
+				end++
+				continue
+			}
+			end += 1 + info.OverflowCount
+		}
+	})
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	// Beyond the last page lie the remains of writes that were never finished.
+	for ; int64(end+1)*int64(pageSize) <= info.Size(); end++ {
+		stale = append(stale, end)
+	}
+	buf, zeros := make([]byte, pageSize), make([]byte, pageSize)
+	for _, id := range stale {
+		at := int64(id) * int64(pageSize)
+		if _, err := file.ReadAt(buf, at); err != nil {
+			return err
+		}
+		if bytes.Equal(buf, zeros) {
+			continue
+		}
+		if _, err := file.WriteAt(zeros, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes an empty store. It appears under its name when it is complete;
+// fs.ErrExist says that another process was first.
+func (b *Bolt) create() error {
+	dir := filepath.Dir(b.path)
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	temp, err := newStoreFile(dir, "."+filepath.Base(b.path)+".tmp-*", nil)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp)
+	return publish(temp, b.path)
+}
+
+// newStoreFile writes records to a new store file with a name after pattern, and
+// returns its path.
+func newStoreFile(dir, pattern string, records map[string][]byte) (path string, err error) {
+	file, err := os.CreateTemp(dir, pattern) // 0600
+	if err != nil {
+		return "", err
+	}
+	path = file.Name()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	db, err := openBBolt(path, file)
+	if err != nil {
+		return "", err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{recordsBucket, metaBucket} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		ops := make([]Op, 0, len(records))
+		for key, value := range records {
+			ops = append(ops, Op{Key: key, Value: value})
+		}
+		return put(tx, ops, nil, &digest{})
+	})
+	return path, errors.Join(err, db.Close())
+}
