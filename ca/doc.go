@@ -12,6 +12,14 @@
 //   - What a child already trusts it keeps trusting: the bundle is the
 //     parent's own files, the system's roots, and ours.
 //
+// What it does not: a JVM takes a root out of its trust store for a name and a
+// key, and does not look at the constraints it carries. OpenSSL, GnuTLS, Go and
+// what is built on them do.
+//
+// The root signs leaves directly, and only the leaf is sent: with a constraint
+// per provider the root is many times larger than a leaf, and a client that does
+// not hold it already has no use for it.
+//
 // The package knows nothing of HTTP, providers or credentials. Hosts come in
 // canonical form: lower-case ASCII without a trailing dot, or an IP literal
 // without brackets.
