@@ -1,0 +1,203 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Where an [Entry] comes from.
+const (
+	SourceBundled = "bundled"
+	SourceCustom  = "custom"
+)
+
+const extension = ".json"
+
+// Entry is a definition in a registry.
+type Entry struct {
+	*Definition
+	Source    string // SourceBundled or SourceCustom
+	Path      string // the user's file; "" for a bundled one
+	Overrides bool   // a custom one that replaces a bundled one
+}
+
+// Registry knows the bundled definitions and the user's own. It does not change
+// once it is loaded, and is safe for concurrent use.
+type Registry struct {
+	bundled map[string]*bundle
+	custom  map[string]*Entry
+	bad     map[string]error // names whose user file cannot be used
+}
+
+// Load makes a registry of the bundled definitions and of the user's files in
+// dir, which win. A directory that is not there is empty; "" is none.
+//
+// Each user file that cannot be used adds one error, which names the file, and
+// [Registry.Lookup] of its name fails with the same error: the bundled
+// definition of that name does not take its place in silence.
+func Load(dir string) (*Registry, []error) {
+	r := Bundled()
+	r.custom, r.bad = map[string]*Entry{}, map[string]error{}
+	if dir == "" {
+		return r, nil
+	}
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	var errs []error
+	if err != nil {
+		errs = append(errs, fmt.Errorf("read provider definitions: %w", err))
+	}
+	for _, f := range files {
+		name, ok := strings.CutSuffix(f.Name(), extension)
+		if !ok || strings.HasPrefix(name, ".") {
+			continue
+		}
+		path := filepath.Join(dir, f.Name())
+		def, err := readDefinition(path, name)
+		if err != nil {
+			errs = append(errs, err)
+			r.bad[name] = err
+			continue
+		}
+		_, overrides := r.bundled[name]
+		r.custom[name] = &Entry{Definition: def, Source: SourceCustom, Path: path, Overrides: overrides}
+	}
+	return r, errs
+}
+
+// readDefinition reads a user's file, which must be called after the provider.
+func readDefinition(path, name string) (*Definition, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read provider definition: %w", err)
+	}
+	def, err := Parse(data)
+	if err != nil {
+		return nil, inFile(path, err)
+	}
+	if def.Name != name {
+		return nil, inFile(path, Errors{{Path: "name", Msg: fmt.Sprintf("is %q, and the file is called %s", def.Name, name+extension),
+			Fix: fmt.Sprintf("rename the file to %s, or write %q", def.Name+extension, name)}})
+	}
+	return def, nil
+}
+
+// readFile reads a regular file of bounded size. Anything else could block the
+// program (a pipe) or exhaust it.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file; move it away", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxDefinitionBytes+1))
+}
+
+// inFile adds the file to the errors of a definition.
+func inFile(path string, err error) error {
+	var all Errors
+	if errors.As(err, &all) {
+		for _, e := range all {
+			e.File = path
+		}
+	}
+	return err
+}
+
+// Lookup returns the entry of a name. It fails with the error of the user's file
+// of that name, or with a [*NotFoundError].
+func (r *Registry) Lookup(name string) (*Entry, error) {
+	if err := r.bad[name]; err != nil {
+		return nil, err
+	}
+	if e, ok := r.custom[name]; ok {
+		return e, nil
+	}
+	if b, ok := r.bundled[name]; ok {
+		return &Entry{Definition: b.definition(), Source: SourceBundled}, nil
+	}
+	return nil, &NotFoundError{Name: name, Suggestions: suggest(name, r.Names())}
+}
+
+// Names returns the names of all usable entries, sorted, without reading the
+// bundled ones.
+func (r *Registry) Names() []string {
+	names := make([]string, 0, len(r.bundled)+len(r.custom))
+	for name := range r.bundled {
+		if r.bad[name] == nil && r.custom[name] == nil {
+			names = append(names, name)
+		}
+	}
+	for name := range r.custom {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// All returns every usable entry, sorted by name.
+func (r *Registry) All() []*Entry {
+	names := r.Names()
+	all := make([]*Entry, 0, len(names))
+	for _, name := range names {
+		if e, err := r.Lookup(name); err == nil {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// PermittedDNS returns the names and addresses that credentials may go to with
+// the definitions' default base URLs, for the authority's name constraints, each
+// sorted. For a wildcard or an expression it is the domain that all its hosts
+// are under. Hosts of base URLs chosen at login come from their connections.
+func (r *Registry) PermittedDNS() (dns []string, ips []net.IP) {
+	for _, e := range r.All() {
+		hosts := e.HostURL
+		if e.NeedsBaseURL() {
+			base := e.DefaultBaseURL()
+			hosts = nil
+			for _, h := range e.HostURL {
+				if base != "" || !strings.Contains(h, BaseURLTemplate) {
+					hosts = append(hosts, substitute(h, base))
+				}
+			}
+		}
+		for _, h := range hosts {
+			if p, err := parseHostURL(h); err == nil {
+				dns, ips = p.permitted(dns, ips)
+			}
+		}
+	}
+	slices.Sort(dns)
+	slices.SortFunc(ips, func(a, b net.IP) int { return slices.Compare(a, b) })
+	return slices.Compact(dns), slices.CompactFunc(ips, net.IP.Equal)
+}
+
+// permitted appends what a certificate for the pattern's hosts has to name.
+func (p HostPattern) permitted(dns []string, ips []net.IP) ([]string, []net.IP) {
+	if p.Kind == Regex {
+		return append(dns, p.Suffix), ips
+	}
+	if addr, err := netip.ParseAddr(p.Host); err == nil {
+		return dns, append(ips, net.IP(addr.AsSlice()))
+	}
+	return append(dns, p.Host), ips
+}
