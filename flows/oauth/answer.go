@@ -203,6 +203,12 @@ func (f fields) secrets() secrets {
 			}
 		case fields:
 			found = append(found, v.secrets()...)
+		case []any:
+			for _, e := range v {
+				if object, ok := e.(fields); ok {
+					found = append(found, object.secrets()...)
+				}
+			}
 		}
 	}
 	return found

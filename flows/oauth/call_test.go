@@ -44,6 +44,28 @@ func TestHugeAnswer(t *testing.T) {
 	}
 }
 
+// An answer within the limit costs little to refuse, whatever it is made of.
+func TestCostlyAnswers(t *testing.T) {
+	var tokens strings.Builder
+	for i := range 30_000 {
+		fmt.Fprintf(&tokens, `"token%d":"secret-%d",`, i, i)
+	}
+	for name, body := range map[string]string{
+		"many tokens":  `{` + tokens.String() + `"error":"x","error_description":"secret-29999 said"}`,
+		"long message": `{"error":"x","error_description":"` + strings.Repeat("%25", 300_000) + `"}`,
+		"many scopes":  `{"access_token":"a","refresh_token":{},"scope":"` + strings.Repeat("x y ", 200_000) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			_, err := offline(400, "application/json", body).Refresh(t.Context(), held)
+			checkWithout(t, err, "secret-29999")
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
 func TestSlowDrip(t *testing.T) {
 	c := online(t, func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {

@@ -287,7 +287,7 @@ func TestListen(t *testing.T) {
 	var port int
 	fmt.Sscan(u.Port(), &port)
 	_, err = oauth.Listen(t.Context(), oauth.ListenConfig{Port: port})
-	if e := failureOf(t, err, oauth.ErrUnavailable); e.Code != "port_unavailable" || !strings.Contains(e.Description, u.Port()) {
+	if e := failureOf(t, err, oauth.ErrPortUnavailable); e.Code != "port_unavailable" || !strings.Contains(e.Description, u.Port()) {
 		t.Errorf("got %v", e)
 	}
 	second, err := oauth.Listen(t.Context(), oauth.ListenConfig{Port: port, AnyPort: true})
@@ -329,6 +329,11 @@ func TestAwait(t *testing.T) {
 				}
 				done <- err
 			}()
+			ahead, err := net.Dial("tcp", strings.TrimPrefix(strings.TrimSuffix(l.RedirectURI, "/callback"), "http://"))
+			if err != nil { // browsers open connections that they may not use
+				t.Fatal(err)
+			}
+			defer ahead.Close()
 			transport := &http.Transport{}
 			defer transport.CloseIdleConnections()
 			browser := &http.Client{Transport: transport}
@@ -352,8 +357,12 @@ func TestAwait(t *testing.T) {
 			if res.StatusCode != 200 || !strings.Contains(page, "You are logged in") {
 				t.Errorf("got %s %s", res.Status, page)
 			}
+			answered := time.Now()
 			if err := <-done; err != nil {
 				t.Errorf("login: %v", err)
+			}
+			if took := time.Since(answered); took > time.Second {
+				t.Errorf("the login ended %v after its page", took)
 			}
 			if conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://")); err == nil {
 				conn.Close()

@@ -22,8 +22,15 @@ const maxCode = 64
 // and hiding "a" would leave nothing to read.
 const minSecret = 6
 
-// withheld replaces a text in which a secret is still found after all that redaction knows.
-const withheld = "the provider's message repeats a secret and is withheld"
+// The work of redaction is bounded: an answer may be a megabyte of message and of tokens.
+const (
+	maxRawText = 8 << 10 // bytes of a message
+	maxSecrets = 100
+)
+
+// withheld replaces a text in which a secret is still found after all that redaction knows, or that is
+// out of bounds.
+const withheld = "the provider's message repeats a secret or is too long, and is withheld"
 
 // secrets are the values that must not appear in a text, because they were sent or received.
 type secrets []string
@@ -48,6 +55,9 @@ func (s secrets) with(values ...string) secrets {
 // redact replaces every secret in text, in the spellings in which servers echo what they were sent.
 // When one is still there behind further layers of encoding, nothing of the text is kept.
 func (s secrets) redact(text string) string {
+	if len(text) > maxRawText || len(s) > maxSecrets {
+		return withheld
+	}
 	var spellings []string
 	for _, v := range s {
 		spellings = append(spellings, v, url.QueryEscape(v), url.PathEscape(v), html.EscapeString(v),
@@ -109,11 +119,23 @@ func (s secrets) clean(text string, limit int) string {
 		}
 		return r
 	}, strings.ToValidUTF8(text, " "))
-	line := []rune(s.redact(strings.Join(strings.Fields(visible), " ")))
+	one := strings.Join(strings.Fields(visible), " ")
+	if one == "" {
+		return ""
+	}
+	line := []rune(s.redact(one))
 	if len(line) > limit {
 		line = append(line[:limit-1], '…')
 	}
 	return string(line)
+}
+
+// plain gives a field that is shown, or stored outside of an envelope; "" when a secret is in it.
+func (s secrets) plain(text string, limit int) string {
+	if s.redact(text) != text {
+		return ""
+	}
+	return s.clean(text, limit)
 }
 
 // code makes a provider's error code fit for matching and for an error text: the characters of a

@@ -36,6 +36,8 @@ var (
 
 	// ErrInsecureURL is returned when a secret would have gone to a URL that is neither https nor loopback.
 	ErrInsecureURL = sentinel("the URL is not https")
+	// ErrPortUnavailable is returned when the port of the callback cannot be listened on.
+	ErrPortUnavailable = sentinel("the callback's port is not available")
 	// ErrUnsupported is returned when the definition lacks what the operation needs.
 	ErrUnsupported = sentinel("not supported by the definition")
 )
@@ -48,7 +50,7 @@ func (s sentinel) Error() string { return string(s) }
 // control characters, bounded, and holds no secret that was sent or received.
 type Error struct {
 	Op          string        // what was attempted: "refresh", "exchange code", …
-	Code        string        // the provider's error code (RFC 6749 section 5.2), or one of ours: timeout, cancelled, unreachable, bad_response, insecure_url, unsupported, http_<status>
+	Code        string        // the provider's error code (RFC 6749 section 5.2), or one of ours: timeout, cancelled, unreachable, bad_response, insecure_url, unsupported, port_unavailable, http_<status>
 	Description string        // one line, at most 300 characters; "" when there is nothing to say
 	Status      int           // HTTP status of the answer; 0 when there was none
 	Retryable   bool          // the same request may succeed later without anybody doing anything

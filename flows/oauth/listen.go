@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -89,7 +90,7 @@ func Listen(ctx context.Context, config ListenConfig) (*Listener, error) {
 
 func portTaken(address string, port int, err error) *Error {
 	return &Error{
-		Op: "listen", Code: "port_unavailable", kind: ErrUnavailable,
+		Op: "listen", Code: "port_unavailable", kind: ErrPortUnavailable,
 		Description: "port " + strconv.Itoa(port) + " on " + address + ": " + reason(err),
 	}
 }
@@ -115,6 +116,8 @@ func (l *Listener) Await(ctx context.Context, callback *Callback, complete func(
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       log.New(io.Discard, "", 0), // it quotes requests
 	}
+	idle := &unusedConns{conns: map[net.Conn]bool{}}
+	server.ConnState = idle.note
 	served := make(chan error, len(l.listeners))
 	for _, ln := range l.listeners {
 		go func() { served <- server.Serve(ln) }()
@@ -122,6 +125,7 @@ func (l *Listener) Await(ctx context.Context, callback *Callback, complete func(
 	err := callback.Wait(ctx, complete)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
+	idle.close()
 	if server.Shutdown(closing) != nil {
 		server.Close()
 	}
@@ -129,6 +133,31 @@ func (l *Listener) Await(ctx context.Context, callback *Callback, complete func(
 		<-served
 	}
 	return err
+}
+
+// unusedConns are the connections that have carried no request. Browsers open some in advance, and
+// http.Server.Shutdown would wait for them.
+type unusedConns struct {
+	mu    sync.Mutex
+	conns map[net.Conn]bool // guarded by mu
+}
+
+func (u *unusedConns) note(conn net.Conn, state http.ConnState) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if state == http.StateNew {
+		u.conns[conn] = true
+	} else {
+		delete(u.conns, conn)
+	}
+}
+
+func (u *unusedConns) close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for conn := range u.conns {
+		conn.Close()
+	}
 }
 
 // AwaitTokens waits for the browser to come back from auth and exchanges the code.

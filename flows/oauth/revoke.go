@@ -1,9 +1,11 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -34,10 +36,12 @@ func (c *Config) Revoke(ctx context.Context, tokens *TokenSet) error {
 	}
 	switch c.OAuth.RevocationStyle {
 	case "", RevokeRFC7009:
-		return errors.Join(
-			c.revokeToken(ctx, op, "refresh_token", tokens.RefreshToken),
-			c.revokeToken(ctx, op, "access_token", tokens.AccessToken),
-		)
+		refresh := c.revokeToken(ctx, op, "refresh_token", tokens.RefreshToken)
+		access := c.revokeToken(ctx, op, "access_token", tokens.AccessToken)
+		if refresh != nil && access != nil {
+			return fmt.Errorf("%w; %w", refresh, access)
+		}
+		return cmp.Or(refresh, access)
 	case RevokeDeletePath:
 		if tokens.RefreshToken.IsZero() {
 			return unsupported(op, "the provider revokes refresh tokens only, and there is none")

@@ -136,7 +136,7 @@ func granted(f fields, asked []string) []string {
 	var scopes []string
 	for _, text := range f.list("scope") {
 		for _, scope := range strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' }) {
-			if tokenText(scope) && len(scope) <= maxExtra && !slices.Contains(scopes, scope) && len(scopes) < maxScopes {
+			if len(scopes) < maxScopes && len(scope) <= maxExtra && tokenText(scope) && !slices.Contains(scopes, scope) {
 				scopes = append(scopes, scope)
 			}
 		}
@@ -159,7 +159,7 @@ func describe(f, holder fields, idToken secret.Text, hide secrets) (Account, map
 	extra := map[string]string{}
 	for _, name := range plainFields {
 		for _, from := range []fields{f, holder} {
-			if v := hide.clean(from.scalar(name), maxExtra); v != "" {
+			if v := hide.plain(from.scalar(name), maxExtra); v != "" {
 				extra[name] = v
 			}
 		}
@@ -178,7 +178,7 @@ func describe(f, holder fields, idToken secret.Text, hide secrets) (Account, map
 	if account.Label == "" {
 		account.Label = f.object("team").text("name")
 	}
-	account.ID, account.Label = hide.clean(account.ID, maxExtra), hide.clean(account.Label, maxExtra)
+	account.ID, account.Label = hide.plain(account.ID, maxExtra), hide.plain(account.Label, maxExtra)
 	if len(extra) == 0 {
 		extra = nil
 	}

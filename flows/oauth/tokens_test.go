@@ -211,7 +211,7 @@ func TestAccount(t *testing.T) {
 		{"number", `"hub_id":7,"user_id":12`, oauth.Account{ID: "12"}, "map[hub_id:7 user_id:12]"},
 		{"instance", `"instance_url":"https://eu.example.test","signing_secret":"x"`, oauth.Account{}, "map[instance_url:https://eu.example.test]"},
 		{"control characters", `"username":"a\u001b[31mda\u202e"`, oauth.Account{Label: "a [31mda"}, "map[username:a [31mda]"},
-		{"token as a name", `"username":"new-token"`, oauth.Account{Label: "***REDACTED***"}, "map[username:***REDACTED***]"},
+		{"token as a name", `"username":"new-token"`, oauth.Account{}, "map[]"},
 		{"not a token", `"id_token":"abc"`, oauth.Account{}, "map[]"},
 		{"payload that is no object", `"id_token":"` + idToken(`[]`) + `"`, oauth.Account{}, "map[]"},
 		{"payload that is no base64", `"id_token":"a.!.c"`, oauth.Account{}, "map[]"},
@@ -257,7 +257,7 @@ func FuzzTokenAnswer(f *testing.F) {
 			t.Fatalf("got %v and %v", set, err)
 		}
 		if err != nil {
-			checkText(t, err)
+			checkWithout(t, err, held.RefreshToken.Reveal(), held.AccessToken.Reveal(), canaryClient.Secret.Reveal())
 			return
 		}
 		token := set.AccessToken.Reveal()

@@ -123,7 +123,7 @@ func listenRetry(t *testing.T, config oauth.ListenConfig) *oauth.Listener {
 		if err == nil {
 			return l
 		}
-		if !errors.Is(err, oauth.ErrUnavailable) || time.Now().After(deadline) {
+		if !errors.Is(err, oauth.ErrPortUnavailable) || time.Now().After(deadline) {
 			t.Fatal(err)
 		}
 		time.Sleep(100 * time.Millisecond)
