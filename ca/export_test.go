@@ -41,3 +41,20 @@ func UnconstrainedRoot() ([]byte, error) {
 	}
 	return append(certPEM(made.Certificate), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), nil
 }
+
+// TestStore is a trust store in a directory of a test's own.
+type TestStore struct{ s store }
+
+func NewTestStore(dir string, perFile bool, changed ...string) TestStore {
+	s := store{dir: dir, changed: changed}
+	if perFile {
+		s.added = func(path string) []string { return []string{"add", path} }
+		s.removed = func(path string, cert *x509.Certificate) []string {
+			return []string{"remove", path, cert.Subject.CommonName}
+		}
+	}
+	return TestStore{s}
+}
+
+func (t TestStore) Install(root []byte) ([]Step, error) { return t.s.install(root) }
+func (t TestStore) Uninstall() ([]Step, error)          { return t.s.uninstall() }
