@@ -83,8 +83,11 @@ func (c *Client) openVault(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	c.Vault, err = vault.Open(ctx, vault.Config{Store: vault.OpenBolt(c.Home.StorePath(c.Profile)),
-		Wrapper: wrapper, Audit: c.Audit, Clock: o.Clock, Logger: o.Logger})
+	store, err := vault.OpenBolt(c.Home.StorePath(c.Profile), vault.BoltConfig{})
+	if err != nil {
+		return err
+	}
+	c.Vault, err = vault.Open(ctx, vault.Config{Store: store, Wrapper: wrapper, Audit: c.Audit, Clock: o.Clock, Logger: o.Logger})
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,10 @@ func (p *Proxy) Serve(l net.Listener) error {
 		return ErrOpenListener
 	}
 	p.mu.Lock()
+	if p.closing.Load() { // Shutdown has closed the listeners that it knew
+		p.mu.Unlock()
+		return nil
+	}
 	p.listeners[l] = struct{}{}
 	p.mu.Unlock()
 	for {

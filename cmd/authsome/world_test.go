@@ -271,4 +271,3 @@ func (w *world) private() {
 		w.t.Error(err)
 	}
 }
-
