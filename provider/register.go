@@ -62,12 +62,26 @@ func writeFile(path string, data []byte, replace bool) (err error) {
 	if replace {
 		err = os.Rename(temporary, path)
 	} else {
-		err = os.Link(temporary, path) // fails when path is there, unlike a rename
+		err = linkNew(temporary, path)
 	}
 	if err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// linkNew gives a file a second name that must be new. Unlike a rename, a link
+// fails when the name is taken. Not every filesystem has links; without them two
+// programs that register one name at the same instant may both succeed.
+func linkNew(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if _, statErr := os.Lstat(to); !errors.Is(statErr, fs.ErrNotExist) {
+		return fs.ErrExist
+	}
+	return os.Rename(from, to)
 }
 
 func removeIfThere(path string) error {

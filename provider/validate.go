@@ -34,7 +34,7 @@ func (d *Definition) problems() Errors {
 	c.injects()
 	c.headers("headers", d.Headers, "Authorization")
 	c.environment()
-	c.optionalURL("docs", d.Docs)
+	c.docs()
 	return c.errs
 }
 
@@ -83,6 +83,16 @@ func (c *checker) identity() {
 	case !printable(d.DisplayName):
 		c.fail("display_name", "has a control or invisible character", "remove it")
 	}
+}
+
+// docs checks the address of a page, which may have a fragment.
+func (c *checker) docs() {
+	page, _, _ := strings.Cut(c.d.Docs, "#")
+	if c.d.Docs != "" && !printable(c.d.Docs) {
+		c.fail("docs", "has a control or invisible character", "remove it")
+		return
+	}
+	c.optionalURL("docs", page)
 }
 
 // printable rejects what could move a cursor or reverse the text around it.
