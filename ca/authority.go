@@ -20,7 +20,8 @@ type Config struct {
 	PermittedIPs []net.IP
 	// Clock is the time source; nil means time.Now.
 	Clock func() time.Time
-	// Lifetime of the root; 0 means 30 days.
+	// Lifetime of the root; 0 means 30 days. For Enroll, what is asked for; 0
+	// leaves it to the provisioner.
 	Lifetime time.Duration
 	// CacheEntries bounds the leaves kept in memory; 0 means 4096.
 	CacheEntries int
@@ -31,9 +32,6 @@ type Config struct {
 func (cfg Config) withDefaults() Config {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
-	}
-	if cfg.Lifetime <= 0 {
-		cfg.Lifetime = defaultLifetime
 	}
 	if cfg.CacheEntries <= 0 {
 		cfg.CacheEntries = defaultCacheEntries
@@ -54,6 +52,10 @@ type Authority struct {
 	current atomic.Pointer[generation]  // what signs
 	minted  atomic.Uint64
 
+	// generate makes a new signer, for the names that are permitted now.
+	generate func(context.Context) (*generation, error)
+	enrolled bool // generate asks a fleet's authority, under whose root we are
+
 	dir string     // where the roots are kept; "" means nowhere
 	mu  sync.Mutex // guards roots, and current's replacement
 	// roots are published besides the current one.
@@ -63,13 +65,10 @@ type Authority struct {
 // New makes an authority whose key lives in memory only. It fails when a
 // permitted name is not canonical.
 func New(ctx context.Context, cfg Config) (*Authority, error) {
-	cfg = cfg.withDefaults()
-	names, err := newConstraints(cfg.PermittedDNS, cfg.PermittedIPs)
+	a, err := newAuthority(cfg)
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{cfg: cfg}
-	a.names.Store(&names)
 	g, err := a.generate(ctx)
 	if err != nil {
 		return nil, err
@@ -78,9 +77,24 @@ func New(ctx context.Context, cfg Config) (*Authority, error) {
 	return a, nil
 }
 
-// generate makes a new root for the names that are permitted now.
-func (a *Authority) generate(ctx context.Context) (*generation, error) {
-	root, key, err := newRoot(ctx, *a.names.Load(), a.cfg.Clock(), a.cfg.Lifetime)
+// newAuthority returns an authority of the machine's own, still without a root.
+func newAuthority(cfg Config) (*Authority, error) {
+	a := &Authority{cfg: cfg.withDefaults()}
+	names, err := newConstraints(cfg.PermittedDNS, cfg.PermittedIPs)
+	if err != nil {
+		return nil, err
+	}
+	a.names.Store(&names)
+	a.generate = a.generateRoot
+	return a, nil
+}
+
+func (a *Authority) generateRoot(ctx context.Context) (*generation, error) {
+	lifetime := a.cfg.Lifetime
+	if lifetime <= 0 {
+		lifetime = defaultLifetime
+	}
+	root, key, err := newRoot(ctx, *a.names.Load(), a.cfg.Clock(), lifetime)
 	if err != nil {
 		return nil, err
 	}
@@ -168,22 +182,24 @@ func (a *Authority) renewLeaf(g *generation, e *entry) {
 
 // Permits reports whether Leaf would issue for host: whether it is canonical
 // and inside the name constraints.
-func (a *Authority) Permits(host string) bool { return a.names.Load().permits(host) }
+func (a *Authority) Permits(host string) bool {
+	return a.names.Load().permits(host) && a.current.Load().limit.permits(host)
+}
 
 // RootPEM returns the roots that clients must trust, PEM encoded: the one that
 // signs first, then those before and after it while a rotation is under way.
 func (a *Authority) RootPEM() []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := certPEM(a.current.Load().root)
+	out := certPEM(a.current.Load().anchor)
 	for _, cert := range a.roots.others() {
 		out = append(out, certPEM(cert)...)
 	}
 	return out
 }
 
-// NotAfter returns when the root that signs now ends.
-func (a *Authority) NotAfter() time.Time { return a.current.Load().root.NotAfter }
+// NotAfter returns when the certificate that signs now ends.
+func (a *Authority) NotAfter() time.Time { return a.current.Load().signer.NotAfter }
 
 // Stats returns how many leaves were minted since the start and how many are
 // cached now.

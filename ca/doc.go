@@ -14,7 +14,8 @@
 //
 // What it does not: a JVM takes a root out of its trust store for a name and a
 // key, and does not look at the constraints it carries. OpenSSL, GnuTLS, Go and
-// what is built on them do.
+// what is built on them do. Below a fleet's root (Enroll) the constraints are on
+// the path, and a JVM applies them too.
 //
 // The root signs leaves directly, and only the leaf is sent: with a constraint
 // per provider the root is many times larger than a leaf, and a client that does

@@ -25,7 +25,7 @@ type roots struct {
 func (r roots) others() []*x509.Certificate {
 	var out []*x509.Certificate
 	if r.next != nil {
-		out = append(out, r.next.root)
+		out = append(out, r.next.anchor)
 	}
 	return append(out, r.retired...)
 }
@@ -48,17 +48,18 @@ func (r roots) dropExpired(now time.Time) roots {
 func (a *Authority) Renew(ctx context.Context) (changed bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.enrolled {
+		return a.renewEnrolment(ctx)
+	}
 	current, r := a.current.Load(), a.roots
 	now := a.cfg.Clock()
-	life := current.root.NotAfter.Sub(current.root.NotBefore)
-	left := current.root.NotAfter.Sub(now)
-	if left <= life/publishBefore && r.next == nil {
+	if due(current, now, publishBefore) && r.next == nil {
 		if r.next, err = a.generate(ctx); err != nil {
 			return false, err
 		}
 	}
-	if left <= life/switchBefore {
-		r.retired = append([]*x509.Certificate{current.root}, r.retired...)
+	if due(current, now, switchBefore) {
+		r.retired = append([]*x509.Certificate{current.anchor}, r.retired...)
 		current, r.next = r.next, nil
 	}
 	r = r.dropExpired(now)
@@ -66,6 +67,12 @@ func (a *Authority) Renew(ctx context.Context) (changed bool, err error) {
 		return false, nil
 	}
 	return true, a.replace(current, r)
+}
+
+// due reports whether less than 1/part of g's life is left.
+func due(g *generation, now time.Time, part time.Duration) bool {
+	life := g.signer.NotAfter.Sub(g.signer.NotBefore)
+	return g.signer.NotAfter.Sub(now) <= life/part
 }
 
 // Permit changes what leaves may name, to exactly these hosts and addresses.
@@ -92,21 +99,17 @@ func (a *Authority) Permit(ctx context.Context, dns []string, ips []net.IP) (cha
 // cover replaces the root unless its constraints cover the permitted names.
 // The caller holds a.mu.
 func (a *Authority) cover(ctx context.Context) (changed bool, err error) {
-	has, err := constraintsOf(a.current.Load().root)
-	if err != nil {
-		return false, err
+	names := *a.names.Load()
+	if a.enrolled { // the fleet's authority decides on the constraints
+		return false, nil
 	}
-	if has.covers(*a.names.Load()) {
-		if a.roots.next == nil {
+	if a.current.Load().limit.covers(names) {
+		if a.roots.next == nil || a.roots.next.limit.covers(names) {
 			return false, nil
-		}
-		soon, err := constraintsOf(a.roots.next.root)
-		if err != nil || soon.covers(*a.names.Load()) {
-			return false, err
 		}
 		// The successor was made for less; Renew makes another one.
 		r := a.roots
-		r.retired = append([]*x509.Certificate{r.next.root}, r.retired...)
+		r.retired = append([]*x509.Certificate{r.next.anchor}, r.retired...)
 		r.next = nil
 		return true, a.replace(a.current.Load(), r)
 	}
@@ -129,7 +132,7 @@ func (a *Authority) rotate(ctx context.Context, distrust bool) error {
 	}
 	var r roots
 	if !distrust {
-		r.retired = append(append(r.retired, a.current.Load().root), a.roots.others()...)
+		r.retired = append(append(r.retired, a.current.Load().anchor), a.roots.others()...)
 	}
 	return a.replace(g, r.dropExpired(a.cfg.Clock()))
 }
@@ -144,8 +147,8 @@ func (a *Authority) replace(current *generation, r roots) error {
 	}
 	a.roots = r
 	if a.current.Swap(current) != current {
-		a.cfg.Logger.Info("new root signs", "root", current.root.Subject.CommonName,
-			"ends", current.root.NotAfter.Format(time.RFC3339))
+		a.cfg.Logger.Info("new authority signs", "subject", current.signer.Subject.CommonName,
+			"ends", current.signer.NotAfter.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -48,19 +48,17 @@ func (e *FileError) Unwrap() error { return e.Err }
 // The directory belongs to one process at a time. It fails with a *FileError
 // when authority.pem is damaged, and with ErrExposedKey.
 func Load(ctx context.Context, dir string, cfg Config) (*Authority, error) {
-	cfg = cfg.withDefaults()
-	names, err := newConstraints(cfg.PermittedDNS, cfg.PermittedIPs)
+	a, err := newAuthority(cfg)
 	if err != nil {
 		return nil, err
 	}
 	if err := privateDir(dir); err != nil {
 		return nil, err
 	}
-	a := &Authority{cfg: cfg, dir: dir}
-	a.names.Store(&names)
+	a.dir = dir
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	current, r, err := loadRoots(ctx, dir, cfg)
+	current, r, err := loadRoots(ctx, dir, a.cfg)
 	if errors.Is(err, fs.ErrNotExist) {
 		if current, err = a.generate(ctx); err != nil {
 			return nil, err
@@ -71,8 +69,8 @@ func Load(ctx context.Context, dir string, cfg Config) (*Authority, error) {
 		return nil, err
 	}
 	a.current.Store(current)
-	a.roots = r.dropExpired(cfg.Clock())
-	if !cfg.Clock().Before(current.root.NotAfter) {
+	a.roots = r.dropExpired(a.cfg.Clock())
+	if !a.cfg.Clock().Before(current.signer.NotAfter) {
 		return a, a.succeed(ctx)
 	}
 	_, err = a.cover(ctx)
@@ -83,7 +81,7 @@ func Load(ctx context.Context, dir string, cfg Config) (*Authority, error) {
 // still good. The caller holds a.mu.
 func (a *Authority) succeed(ctx context.Context) error {
 	next := a.roots.next
-	if next == nil || !a.cfg.Clock().Before(next.root.NotAfter) {
+	if next == nil || !a.cfg.Clock().Before(next.signer.NotAfter) {
 		return a.rotate(ctx, false)
 	}
 	r := a.roots
@@ -171,9 +169,9 @@ func saveRoots(dir string, current *generation, r roots) error {
 		if err != nil {
 			return fmt.Errorf("save root: %w", err)
 		}
-		all = append(all, certPEM(g.root)...)
+		all = append(all, certPEM(g.signer)...)
 		all = append(all, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
-		public = append(public, certPEM(g.root)...)
+		public = append(public, certPEM(g.signer)...)
 	}
 	for _, cert := range r.retired {
 		all = append(all, certPEM(cert)...)

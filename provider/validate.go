@@ -87,9 +87,9 @@ func (c *checker) identity() {
 
 // docs checks the address of a page, which may have a fragment.
 func (c *checker) docs() {
-	page, _, _ := strings.Cut(c.d.Docs, "#")
-	if c.d.Docs != "" && !printable(c.d.Docs) {
-		c.fail("docs", "has a control or invisible character", "remove it")
+	page, _, fragment := strings.Cut(c.d.Docs, "#")
+	if !printable(c.d.Docs) || fragment && page == "" {
+		c.fail("docs", fmt.Sprintf("%q is not a URL", c.d.Docs), "write the page where one gets a credential")
 		return
 	}
 	c.optionalURL("docs", page)

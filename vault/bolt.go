@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"time"
 )
 
@@ -77,12 +76,11 @@ func (b *Bolt) Load(ctx context.Context, prefix string) (map[string][]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[string][]byte, len(img.records))
-	for key, value := range img.records {
-		if strings.HasPrefix(key, prefix) {
-			// A copy: one value must not keep the whole file in memory.
-			found[key] = append(make([]byte, 0, len(value)), value...)
-		}
+	items := img.prefix(prefix)
+	found := make(map[string][]byte, len(items))
+	for _, it := range items {
+		// A copy: one value must not keep the whole file in memory.
+		found[string(it.key)] = append(make([]byte, 0, len(it.value)), it.value...)
 	}
 	return found, nil
 }
@@ -100,7 +98,10 @@ func (b *Bolt) read(ctx context.Context) (*image, error) {
 
 func (b *Bolt) readImage(file *os.File) (img *image, err error) {
 	err = b.guarded(func() error {
-		img, err = readImage(file)
+		info, err := file.Stat()
+		if err == nil {
+			img, err = readImage(file, info.Size())
+		}
 		return err
 	})
 	if err == nil || errors.Is(err, ErrUnavailable) {

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
+	"slices"
 )
 
 // This file reads bbolt's format (version 2) and believes nothing of it. bbolt
@@ -64,8 +64,38 @@ type image struct {
 	pageSize int
 	meta     meta
 	used     []bool // by page: part of a tree
-	records  map[string][]byte
+	records  []item // sorted by key
 	digest   digest // as stored
+}
+
+// item is one record of an image.
+type item struct{ key, value []byte }
+
+// get returns the value under key. A nil image has no records.
+func (img *image) get(key string) (value []byte, exists bool) {
+	if img == nil {
+		return nil, false
+	}
+	if i, ok := img.find(key); ok {
+		return img.records[i].value, true
+	}
+	return nil, false
+}
+
+func (img *image) find(key string) (int, bool) {
+	return slices.BinarySearchFunc(img.records, key, func(it item, key string) int {
+		return bytes.Compare(it.key, []byte(key))
+	})
+}
+
+// prefix returns the records whose keys begin with prefix.
+func (img *image) prefix(prefix string) []item {
+	from, _ := img.find(prefix)
+	to := from
+	for to < len(img.records) && bytes.HasPrefix(img.records[to].key, []byte(prefix)) {
+		to++
+	}
+	return img.records[from:to]
 }
 
 // meta is what a meta page says.
@@ -85,8 +115,8 @@ type digest struct {
 }
 
 // toggle adds the key, or takes it out again. The caller counts.
-func (d *digest) toggle(key string) {
-	for i, b := range sha256.Sum256([]byte(key)) {
+func (d *digest) toggle(key []byte) {
+	for i, b := range sha256.Sum256(key) {
 		d.sum[i] ^= b
 	}
 }
@@ -104,13 +134,8 @@ func parseDigest(b []byte) (d digest, err error) {
 	return d, nil
 }
 
-// readImage reads and checks the locked file.
-func readImage(file *os.File) (*image, error) {
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	size := info.Size()
+// readImage reads and checks a store file of the given size.
+func readImage(file io.ReaderAt, size int64) (*image, error) {
 	switch {
 	case size == 0:
 		// A store is created under another name and gets its own when it is
@@ -144,7 +169,7 @@ func readImage(file *os.File) (*image, error) {
 	return img, img.load()
 }
 
-func readFull(file *os.File, b []byte, offset int64) error {
+func readFull(file io.ReaderAt, b []byte, offset int64) error {
 	n, err := file.ReadAt(b, offset)
 	if errors.Is(err, io.EOF) && n < len(b) {
 		return damaged("it was cut short while it was read")
@@ -181,7 +206,7 @@ func parseMeta(b []byte) (m meta, raw uint64, ok bool) {
 // When one is damaged the other may be the state before the last write, and to
 // go on from that would undo what was acknowledged. It is accepted only if the
 // damaged page still shows that it was the older one.
-func newestMeta(data []byte, file *os.File) (meta, error) {
+func newestMeta(data []byte, file io.ReaderAt) (meta, error) {
 	first, rawFirst, okFirst := parseMeta(data)
 	pageSize := first.pageSize
 	if !okFirst {
@@ -222,7 +247,6 @@ func findSecondMeta(data []byte) int {
 
 // load walks the tree and collects the records.
 func (img *image) load() error {
-	img.records = map[string][]byte{}
 	found := map[string]bool{}
 	root := func(name []byte, flags uint32, value []byte) error {
 		if flags != leafIsBucket {
@@ -244,8 +268,8 @@ func (img *image) load() error {
 		return damaged("a bucket is missing")
 	}
 	actual := digest{count: uint64(len(img.records))}
-	for key := range img.records {
-		actual.toggle(key)
+	for _, it := range img.records {
+		actual.toggle(it.key)
 	}
 	if actual != img.digest {
 		return damaged("it has %d records that are not exactly the %d it should have", actual.count, img.digest.count)
@@ -257,7 +281,7 @@ func (img *image) addRecord(key []byte, flags uint32, value []byte) error {
 	if flags != 0 {
 		return damaged("record %q is a bucket", key)
 	}
-	img.records[string(key)] = value
+	img.records = append(img.records, item{key, value})
 	return nil
 }
 

@@ -42,9 +42,9 @@ func (b *Bolt) Commit(ctx context.Context, batch Batch) error {
 func (b *Bolt) commit(file *os.File, batch Batch) error {
 	img, err := b.readImage(file)
 	if err == nil {
-		err = conflict(batch.Ops, img.records)
+		err = conflict(batch.Ops, img)
 	}
-	if err == nil && changes(batch.Ops, img.records) {
+	if err == nil && changes(batch.Ops, img) {
 		if _, freeErr := img.free(); freeErr != nil {
 			err = &CorruptError{Path: b.path, Detail: freeErr.Error() + ` ("authsome vault compact" mends this)`}
 		} else {
@@ -55,9 +55,9 @@ func (b *Bolt) commit(file *os.File, batch Batch) error {
 }
 
 // conflict returns ErrConflict unless all conditions hold.
-func conflict(ops []Op, records map[string][]byte) error {
+func conflict(ops []Op, img *image) error {
 	for _, op := range ops {
-		if current, exists := records[op.Key]; !op.holds(current, exists) {
+		if current, exists := img.get(op.Key); !op.holds(current, exists) {
 			return ErrConflict
 		}
 	}
@@ -65,9 +65,9 @@ func conflict(ops []Op, records map[string][]byte) error {
 }
 
 // changes reports whether ops leave anything different.
-func changes(ops []Op, records map[string][]byte) bool {
+func changes(ops []Op, img *image) bool {
 	for _, op := range ops {
-		current, exists := records[op.Key]
+		current, exists := img.get(op.Key)
 		if !op.Check && (op.Value == nil && exists || op.Value != nil && !(exists && bytes.Equal(current, op.Value))) {
 			return true
 		}
@@ -87,7 +87,7 @@ func (b *Bolt) write(file *os.File, img *image, batch Batch) (err error) {
 			return err
 		}
 		d := img.digest
-		err = db.Update(func(tx *bbolt.Tx) error { return put(tx, batch.Ops, img.records, &d) })
+		err = db.Update(func(tx *bbolt.Tx) error { return put(tx, batch.Ops, img, &d) })
 		if err == nil && batch.Erase {
 			if err := erase(db, file); err != nil {
 				b.log.Warn("what was replaced could not be erased from the store", "store", b.path, "err", err)
@@ -116,29 +116,30 @@ func openBBolt(path string, file *os.File) (*bbolt.DB, error) {
 }
 
 // put does ops, and keeps the digest of the keys in step.
-func put(tx *bbolt.Tx, ops []Op, records map[string][]byte, d *digest) error {
+func put(tx *bbolt.Tx, ops []Op, img *image, d *digest) error {
 	bucket := tx.Bucket(recordsBucket)
 	for _, op := range ops {
 		if op.Check {
 			continue
 		}
-		_, exists := records[op.Key]
+		key := []byte(op.Key)
+		_, exists := img.get(op.Key)
 		if op.Value == nil {
 			if !exists {
 				continue
 			}
-			d.toggle(op.Key)
+			d.toggle(key)
 			d.count--
-			if err := bucket.Delete([]byte(op.Key)); err != nil {
+			if err := bucket.Delete(key); err != nil {
 				return err
 			}
 			continue
 		}
 		if !exists {
-			d.toggle(op.Key)
+			d.toggle(key)
 			d.count++
 		}
-		if err := bucket.Put([]byte(op.Key), op.Value); err != nil {
+		if err := bucket.Put(key, op.Value); err != nil {
 			return err
 		}
 	}
@@ -210,7 +211,7 @@ func (b *Bolt) create() error {
 
 // newStoreFile writes records to a new store file with a name after pattern, and
 // returns its path.
-func newStoreFile(dir, pattern string, records map[string][]byte) (path string, err error) {
+func newStoreFile(dir, pattern string, records []item) (path string, err error) {
 	file, err := os.CreateTemp(dir, pattern) // 0600
 	if err != nil {
 		return "", err
@@ -232,8 +233,8 @@ func newStoreFile(dir, pattern string, records map[string][]byte) (path string, 
 			}
 		}
 		ops := make([]Op, 0, len(records))
-		for key, value := range records {
-			ops = append(ops, Op{Key: key, Value: value})
+		for _, it := range records {
+			ops = append(ops, Op{Key: string(it.key), Value: it.value})
 		}
 		return put(tx, ops, nil, &digest{})
 	})

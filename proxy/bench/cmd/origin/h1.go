@@ -21,7 +21,6 @@ const (
 var (
 	kilobyte = bytes.Repeat([]byte("0123456789abcdef"), 64)
 	answer1k = append([]byte("HTTP/1.1 200 OK\r\n"+fields+"Content-Type: application/json\r\nContent-Length: 1024\r\n\r\n"), kilobyte...)
-	head100m = []byte("HTTP/1.1 200 OK\r\n" + fields + "Content-Type: application/octet-stream\r\nContent-Length: " + strconv.Itoa(big) + "\r\n\r\n")
 	headSSE  = []byte("HTTP/1.1 200 OK\r\n" + fields + "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
 	done     = []byte("HTTP/1.1 200 OK\r\n" + fields + "Content-Length: 0\r\n\r\n")
 	denied   = []byte("HTTP/1.1 401 Unauthorized\r\n" + fields + "Content-Length: 0\r\n\r\n")
@@ -80,7 +79,9 @@ func answer(c net.Conn, br *bufio.Reader, head []byte) error {
 		_, err := c.Write(answer1k)
 		return err
 	case "/100m":
-		return download(c)
+		return download(c, big)
+	case "/1g":
+		return download(c, 10*big)
 	case "/sse":
 		return events(c)
 	case "/sink":
@@ -94,11 +95,12 @@ func answer(c net.Conn, br *bufio.Reader, head []byte) error {
 	return err
 }
 
-func download(c net.Conn) error {
-	if _, err := c.Write(head100m); err != nil {
+func download(c net.Conn, size int) error {
+	head := "HTTP/1.1 200 OK\r\n" + fields + "Content-Type: application/octet-stream\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n"
+	if _, err := c.Write([]byte(head)); err != nil {
 		return err
 	}
-	for left := big; left > 0; {
+	for left := size; left > 0; {
 		n, err := c.Write(zeros[:min(left, len(zeros))])
 		if err != nil {
 			return err
