@@ -1,0 +1,149 @@
+package pages_test
+
+import (
+	"bytes"
+	"context"
+	"image/png"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"authsome/flows/oauth"
+	"authsome/flows/pages"
+)
+
+// exhibits are all the pages there are, each brought about as a login does.
+// They are photographed, and looked over for who uses a keyboard or a reader.
+var exhibits = []struct {
+	name    string
+	heading string
+	show    func(t *testing.T, tab context.Context) *login
+}{
+	{"key", "Add your OpenAI API key", func(t *testing.T, tab context.Context) *login {
+		l := serve(t)
+		asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) })
+		do(t, tab, chromedp.Navigate(l.URL()))
+		return l
+	}},
+	{"key-error", "Add your OpenAI API key", func(t *testing.T, tab context.Context) *login {
+		l := serve(t)
+		asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) })
+		do(t, tab, chromedp.Navigate(l.URL()), enter("#key", "pk-wrong"), press("Save key"), see("#key-error"))
+		return l
+	}},
+	{"client", "Connect GitHub", func(t *testing.T, tab context.Context) *login {
+		l := serve(t, gitHub)
+		asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, gitHubClient) })
+		do(t, tab, chromedp.Navigate(l.URL()))
+		return l
+	}},
+	{"client-error", "Connect GitLab", func(t *testing.T, tab context.Context) *login {
+		l := serve(t, func(c *pages.Config) {
+			c.Name, c.DisplayName, c.Docs, c.Connection = "gitlab", "GitLab", "https://docs.gitlab.com/integration/oauth_provider/", "work"
+		})
+		form := gitHubClient
+		form.AskBaseURL, form.BaseURL, form.RequireSecret, form.Scopes = true, "https://gitlab.com", true, []string{"api", "read_user"}
+		asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, form) })
+		do(t, tab, chromedp.Navigate(l.URL()),
+			chromedp.SetValue(chromedp.CSS("#base_url"), "http://gitlab.example.com"), enter("#client_id", "0f5d2c9e41"),
+			press("Continue"), see(".summary"))
+		return l
+	}},
+	{"device", "Enter this code at GitHub", func(t *testing.T, tab context.Context) *login {
+		l := serve(t, gitHub)
+		showDevice(t, l, gitHubDevice)
+		do(t, tab, chromedp.Navigate(l.URL()))
+		return l
+	}},
+	{"waiting", "One moment", func(t *testing.T, tab context.Context) *login {
+		l := serve(t, gitHub)
+		do(t, tab, chromedp.Navigate(l.URL()))
+		return l
+	}},
+	{"success", "GitHub is connected", func(t *testing.T, tab context.Context) *login { return finish(t, tab, nil) }},
+	{"failure", "The login failed", func(t *testing.T, tab context.Context) *login {
+		return finish(t, tab, &oauth.Error{Code: "invalid_client", Description: "The client_id and/or client_secret passed are incorrect."})
+	}},
+	{"cancelled", "Login cancelled", func(t *testing.T, tab context.Context) *login { return finish(t, tab, pages.ErrCancelled) }},
+}
+
+// finish shows a result as a login ends: to a tab that waits for it.
+func finish(t *testing.T, tab context.Context, outcome error) *login {
+	t.Helper()
+	l := serve(t, gitHub)
+	do(t, tab, chromedp.Navigate(l.URL()), heading("One moment"))
+	if err := l.Finish(outcome); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func showDevice(t *testing.T, l *login, d pages.Device) (wait context.Context, stop func()) {
+	t.Helper()
+	wait, stop, err := l.ShowDevice(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return wait, stop
+}
+
+var openAI = pages.KeyForm{
+	Hosts: []string{"api.openai.com"}, Pattern: `sk-[A-Za-z0-9_-]{8,}`, Hint: "It starts with sk-.",
+}
+
+func gitHub(c *pages.Config) {
+	c.Name, c.DisplayName, c.Docs = "github", "GitHub", "https://github.com/settings/developers"
+}
+
+var gitHubClient = pages.ClientForm{
+	RedirectURI: "http://127.0.0.1:7999/callback", Scopes: []string{"repo", "read:user"},
+}
+
+var gitHubDevice = pages.Device{
+	UserCode: "WDJB-MJHT", VerificationURI: "https://github.com/login/device",
+	ExpiresAt: time.Now().Add(15 * time.Minute), Scopes: []string{"repo", "read:user"},
+}
+
+func TestScreenshots(t *testing.T) {
+	dir := t.TempDir()
+	if *update {
+		dir = filepath.Join("..", "..", "docs", "screenshots")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range exhibits {
+		for _, scheme := range []string{"light", "dark"} {
+			t.Run(e.name+"-"+scheme, func(t *testing.T) {
+				tab := person(t)
+				do(t, tab, chromedp.EmulateViewport(720, 480, chromedp.EmulateScale(2)), theme(scheme))
+				e.show(t, tab)
+				do(t, tab, heading(e.heading))
+				save(t, filepath.Join(dir, e.name+"-"+scheme+".png"), run(t, tab, chromedp.FullScreenshot(100)))
+			})
+		}
+	}
+}
+
+// save writes a picture, packed tighter than a browser in a hurry does.
+func save(t *testing.T, path string, shot []byte) {
+	t.Helper()
+	picture, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, picture); err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() < 5_000 {
+		t.Errorf("the picture has %d bytes, want a page", b.Len())
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
