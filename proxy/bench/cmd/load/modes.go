@@ -202,9 +202,12 @@ func (c *client) firstEvent(t *target) (time.Duration, error) {
 		return 0, err
 	}
 	event := make([]byte, 0, 4096)
-	for !bytes.Contains(event, []byte("\n\n")) {
+	for {
 		n, err := body.Read(event[len(event):cap(event)])
-		if event = event[:len(event)+n]; err != nil {
+		if event = event[:len(event)+n]; bytes.Contains(event, []byte("\n\n")) {
+			break // the end may have come with it, from a proxy that collects
+		}
+		if err != nil {
 			return 0, err
 		}
 	}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// report is everything that a run found out.
+type report struct {
+	scale   scale
+	rounds  int                           // that there was time for
+	names   []string                      // contestants that took part
+	values  map[string]map[string]samples // metric → contestant → one per round
+	failed  map[string]string             // why something is missing
+	micro   map[string]testing.BenchmarkResult
+	machine string
+	took    time.Duration
+}
+
+func (rep *report) of(metric, name string) samples { return rep.values[metric][name] }
+
+// rows are the table's: a metric with its unit.
+func (sc scale) rows() [][2]string {
+	var rows [][2]string
+	for _, part := range [][2]string{{"rate", "requests/s"}, {"p50", "p50 µs"}, {"p99", "p99 µs"}, {"cpu", "CPU µs per request"}} {
+		for _, n := range sc.conns {
+			s := "s"
+			if n == 1 {
+				s = ""
+			}
+			rows = append(rows, [2]string{fmt.Sprintf("keep %d %s", n, part[0]), fmt.Sprintf("%s, %d connection%s", part[1], n, s)})
+		}
+	}
+	rows = append(rows, [2]string{"keep 64 allocs", "allocations per request"}, [2]string{"keep 64 heap", "bytes allocated per request"},
+		[2]string{"new rate", "new connections/s"}, [2]string{"new cpu", "CPU µs per new connection"},
+		[2]string{"resumed rate", "resumed connections/s"}, [2]string{"resumed cpu", "CPU µs per resumed connection"},
+		[2]string{"download h1", "100 MB download, MB/s"}, [2]string{"download h2", "100 MB download, HTTP/2 origin, MB/s"})
+	if sc.uploads {
+		rows = append(rows, [2]string{"upload h1", "100 MB upload, MB/s"}, [2]string{"upload h2", "100 MB upload, HTTP/2 origin, MB/s"})
+	}
+	return append(rows, [2]string{"tunnel", "tunnel, MB/s"}, [2]string{"sse", "first event on the way, µs"},
+		[2]string{"idle", "KiB per idle connection"}, [2]string{"rss", "MiB at rest"})
+}
+
+func (rep *report) markdown(plot string) string {
+	var b strings.Builder
+	b.WriteString("# Benchmarks\n\n")
+	fmt.Fprintf(&b, "Written by `make bench` on %s, in %s: %d rounds. %s\n\n", time.Now().UTC().Format("2006-01-02"),
+		rep.took.Round(time.Second), rep.rounds, rep.machine)
+	b.WriteString(method)
+	if plot != "" {
+		fmt.Fprintf(&b, "\n![Requests, CPU, connections, throughput and memory of each contestant](%s)\n", plot)
+	}
+	b.WriteString("\n## Targets\n\nRatios are taken round by round; the median is given with the smallest and the largest.\n\n")
+	b.WriteString("| target | measured | |\n|---|---|---|\n")
+	for _, t := range rep.targets() {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", t.text, t.measured, t.verdict())
+	}
+	b.WriteString("\n## All numbers\n\nMedian (min–max).\n\n")
+	rep.table(&b)
+	rep.microTable(&b)
+	rep.missing(&b)
+	return b.String()
+}
+
+const method = `Every contestant is a process of its own between the same load generator and the same TLS origin, over
+the loopback. It intercepts the host, attaches a credential without which the origin answers 401, and verifies the
+origin. Requests are what Python's requests sends; answers are 1 KiB of JSON unless it says otherwise. In each round
+every measurement is made of all contestants in turn. CPU is the proxy process's own clock, user and system together.
+Every side is held to TLS 1.3, X25519, AES-128-GCM and ECDSA P-256 where it lets itself be held.
+
+- **authsome** runs as ` + "`authsome run`" + ` sets it up: client authentication, metrics, and an audit line for every request.
+- **goproxy** is elazarl/goproxy, **martian** is martian.Proxy, each with a pooled transport and the least code that sets the header.
+- **mitmproxy** is Debian's, with a four-line addon.
+- **haproxy** is Debian's, as a re-encrypting reverse proxy on two threads. It is addressed directly, without CONNECT, and logs nothing: the limit.
+- **direct** is the load generator at the origin, without anything between.
+`
+
+func (rep *report) table(b *strings.Builder) {
+	b.WriteString("| | " + strings.Join(rep.names, " | ") + " |\n|---|" + strings.Repeat("---:|", len(rep.names)) + "\n")
+	for _, row := range rep.scale.rows() {
+		fmt.Fprintf(b, "| %s |", row[1])
+		for _, name := range rep.names {
+			fmt.Fprintf(b, " %s |", rep.of(row[0], name).cell())
+		}
+		b.WriteString("\n")
+	}
+}
+
+func (rep *report) microTable(b *strings.Builder) {
+	b.WriteString("\n## Within the process\n\n| | ns | allocations |\n|---|---:|---:|\n")
+	for _, row := range [][2]string{{"match 10", "find the route among 10 providers"}, {"match 1000", "among 1 000"},
+		{"match 10000", "among 10 000"}, {"match wildcard", "a wildcard among 10 000"},
+		{"leaf", "find a leaf"}, {"mint", "mint a leaf"}} {
+		r := rep.micro[row[0]]
+		fmt.Fprintf(b, "| %s | %s | %d |\n", row[1], number(float64(r.NsPerOp())), r.AllocsPerOp())
+	}
+}
+
+func (rep *report) missing(b *strings.Builder) {
+	if len(rep.failed) == 0 {
+		return
+	}
+	b.WriteString("\n## Not measured\n\n")
+	var keys []string
+	for k := range rep.failed {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		line, _, _ := strings.Cut(rep.failed[k], "\n")
+		fmt.Fprintf(b, "- %s: %s\n", k, line)
+	}
+}
+
+func describeMachine() string {
+	cpu := "unknown CPU"
+	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		_, rest, _ := strings.Cut(string(data), "model name")
+		_, rest, _ = strings.Cut(rest, ": ")
+		cpu, _, _ = strings.Cut(rest, "\n")
+	}
+	out := fmt.Sprintf("%d × %s, Linux %s, %s", runtime.NumCPU(), cpu, kernel(), runtime.Version())
+	for _, v := range [][]string{{"haproxy", "-v"}, {"mitmdump", "--version"}} {
+		if text, err := exec.Command(v[0], v[1:]...).Output(); err == nil {
+			line, _, _ := strings.Cut(string(text), "\n")
+			line, _, _ = strings.Cut(line, " 20") // the date of a version
+			out += ", " + strings.TrimSpace(line)
+		}
+	}
+	return out + "."
+}
+
+func kernel() string {
+	data, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	version, _, _ := strings.Cut(strings.TrimSpace(string(data)), "-")
+	return version
+}
+
+// target is something that the engine is to reach.
+type target struct {
+	text     string
+	measured string
+	met      bool
+	known    bool
+}
+
+func (t target) verdict() string {
+	switch {
+	case !t.known:
+		return "not measured"
+	case t.met:
+		return "met"
+	}
+	return "**missed**"
+}
+
+// atMost and atLeast judge a median.
+func atMost(text string, limit float64, s samples, unit string) target {
+	return target{text, s.cell() + unit, s.median() <= limit, !math.IsNaN(s.median())}
+}
+
+func atLeast(text string, limit float64, s samples, unit string) target {
+	return target{text, s.cell() + unit, s.median() >= limit, !math.IsNaN(s.median())}
+}
+
+func (rep *report) targets() []target {
+	of := rep.of
+	last := rep.scale.conns[len(rep.scale.conns)-1]
+	goPeers := func(metric string) []samples { return []samples{of(metric, "goproxy"), of(metric, "martian")} }
+	peers := func(metric string) []samples { return append(goPeers(metric), of(metric, "mitmproxy")) }
+	cpu := of("keep 64 cpu", "authsome")
+	match := rep.micro["match 10000"]
+	rate := func(n int) samples { return of(fmt.Sprintf("keep %d rate", n), "authsome") }
+	return []target{
+		atMost("CPU per request, of the best Go peer's: at most 0.7", 0.7, cpu.over(least(goPeers("keep 64 cpu")...)), ""),
+		atMost("CPU per request, of haproxy's: aiming at 1", 1, cpu.over(of("keep 64 cpu", "haproxy")), ""),
+		atMost("CPU per request, of mitmproxy's: at most 0.05", 0.05, cpu.over(of("keep 64 cpu", "mitmproxy")), ""),
+		atMost("allocations per request: at most 40", 40, of("keep 64 allocs", "authsome"), ""),
+		atLeast("new connections, of haproxy's: at least 1", 1, of("new rate", "authsome").over(of("new rate", "haproxy")), ""),
+		atLeast("100 MB download, of the best peer's: at least 1", 1, of("download h1", "authsome").over(most(peers("download h1")...)), ""),
+		atLeast("100 MB download from an HTTP/2 origin, of the best peer's from any: at least 1", 1,
+			of("download h2", "authsome").over(most(append(peers("download h2"), peers("download h1")...)...)), ""),
+		atLeast(fmt.Sprintf("requests/s at %d connections, of those at 1: at least 1", last), 1, rate(last).over(rate(1)), ""),
+		atLeast("tunnel, of direct: at least 0.75", 0.75, of("tunnel", "authsome").over(of("tunnel", "direct")), ""),
+		atLeast("tunnel, of the fastest other: at least 1", 1, of("tunnel", "authsome").over(most(append(peers("tunnel"), of("tunnel", "haproxy"))...)), ""),
+		atMost("first event: under 500 µs", 500, of("sse", "authsome"), " µs"),
+		{"finding a route among 10 000 providers: under 200 ns, no allocation", fmt.Sprintf("%d ns, %d allocations", match.NsPerOp(), match.AllocsPerOp()),
+			match.NsPerOp() < 200 && match.AllocsPerOp() == 0, match.N > 0},
+		atMost("an idle intercepted connection: at most 40 KiB", 40, of("idle", "authsome"), " KiB"),
+	}
+}
