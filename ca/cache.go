@@ -103,6 +103,18 @@ func leastUsed(entries map[string]*entry) string {
 	return oldest.host
 }
 
+// retain drops the leaves of hosts that are not to be kept.
+func (c *cache) retain(keep func(host string) bool) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		entries := maps.Clone(*s.entries.Load())
+		maps.DeleteFunc(entries, func(host string, _ *entry) bool { return !keep(host) })
+		s.entries.Store(&entries)
+		s.mu.Unlock()
+	}
+}
+
 func (c *cache) len() int {
 	n := 0
 	for i := range c.shards {

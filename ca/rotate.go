@@ -89,11 +89,12 @@ func (a *Authority) Permit(ctx context.Context, dns []string, ips []net.IP) (cha
 	defer a.mu.Unlock()
 	before := a.names.Load()
 	a.names.Store(&names)
-	changed, err = a.cover(ctx)
-	if err != nil {
+	if changed, err = a.cover(ctx); err != nil {
 		a.names.Store(before)
+		return false, err
 	}
-	return changed, err
+	a.current.Load().cache.retain(names.permits)
+	return changed, nil
 }
 
 // cover replaces the root unless its constraints cover the permitted names.

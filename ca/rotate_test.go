@@ -149,10 +149,16 @@ func TestPermit(t *testing.T) {
 	if _, err := a.Leaf(t.Context(), "new.example.test"); !errors.Is(err, ca.ErrNotPermitted) {
 		t.Errorf("a host that is no longer permitted: got %v, want ErrNotPermitted", err)
 	}
+	if _, err := a.Permit(t.Context(), []string{"www.other.test"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Leaf(t.Context(), "other.test"); !errors.Is(err, ca.ErrNotPermitted) {
+		t.Errorf("a cached leaf of a host that is no longer permitted: got %v, want ErrNotPermitted", err)
+	}
 	if _, err := a.Permit(t.Context(), []string{"*"}, nil); err == nil {
 		t.Error("a bad name is accepted")
 	}
-	if !a.Permits("other.test") {
+	if !a.Permits("www.other.test") {
 		t.Error("a refused change has left its mark")
 	}
 }
