@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sort"
+	"sync"
 	"time"
 
 	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/audit"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // Config is what a Broker needs. All but Clock and Logger must be set.
@@ -22,6 +26,12 @@ type Config struct {
 	Registry *provider.Registry
 	Clock    func() time.Time // nil: time.Now
 	Logger   *slog.Logger     // nil: discarded
+
+	// HTTP carries the calls to providers; nil is one with the default
+	// transport, which reads HTTPS_PROXY.
+	HTTP *http.Client
+	// Getenv reads the variables that a definition names; nil is os.Getenv.
+	Getenv func(string) string
 }
 
 // Broker ties login, refresh and revocation to one profile's vault. It is safe
@@ -33,6 +43,14 @@ type Broker struct {
 	clock    func() time.Time
 	log      *slog.Logger
 	cache    credentialCache
+	http     *http.Client
+	getenv   func(string) string
+	observe  func(provider, outcome string) // counts refreshes, see Observe
+	renewals singleflight.Group
+	pauses   sync.Map // cacheKey → pause
+
+	forcedMu sync.Mutex // guards forced
+	forced   map[cacheKey]time.Time
 }
 
 // New returns a Broker.
@@ -49,8 +67,13 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Broker{vault: cfg.Vault, profile: cfg.Profile, registry: cfg.Registry, clock: cfg.Clock, log: cfg.Logger}, nil
+	return &Broker{vault: cfg.Vault, profile: cfg.Profile, registry: cfg.Registry, clock: cfg.Clock, log: cfg.Logger,
+		http: cfg.HTTP, getenv: cfg.Getenv}, nil
 }
+
+// Observe has count called after each refresh with its outcome: "ok",
+// "invalid_grant" or "failed". It must be called before the broker is shared.
+func (b *Broker) Observe(count func(provider, outcome string)) { b.observe = count }
 
 // Profile returns the name of the broker's profile.
 func (b *Broker) Profile() string { return b.profile }
@@ -173,6 +196,7 @@ type Listing struct {
 	Provider    string
 	Default     string
 	Configured  bool // client credentials are stored
+	States      map[string]ConnectionState
 	Connections []*Connection
 }
 
@@ -206,6 +230,13 @@ func (b *Broker) listings(entries []*vault.Entry) (map[string]*Listing, error) {
 			l.Default = ix.Default
 		case "client":
 			l.Configured = true
+		case "state":
+			st, err := decodeState(e)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			l.States = st.Connections
 		case "connection":
 			c, err := decodePublic(e)
 			if err != nil {
@@ -218,28 +249,25 @@ func (b *Broker) listings(entries []*vault.Entry) (map[string]*Listing, error) {
 	return all, errors.Join(errs...)
 }
 
-// Logout removes a connection. Client credentials stay.
-func (b *Broker) Logout(ctx context.Context, name, connection string) (*Connection, error) {
+// Logout removes a connection, after asking the provider to take its tokens
+// back. That the provider could not be asked is told by the result and does not
+// keep the connection. Client credentials stay.
+func (b *Broker) Logout(ctx context.Context, name, connection string) (*Connection, Revocation, error) {
 	c, err := b.Get(ctx, name, connection)
 	if err != nil {
-		return nil, err
+		return nil, Revocation{}, err
 	}
-	ix, err := b.index(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	ix.drop(c.Name)
-	ixChange, err := ix.change(b.profile, name)
-	if err != nil {
-		return nil, err
-	}
-	return c, b.vault.Apply(ctx, b.event("logout", name, c.Name),
-		vault.Change{Key: connectionKey(b.profile, name, c.Name), Previous: c.entry}, ixChange)
+	done, revokeErr := b.RevokeRemote(ctx, c)
+	return c, Revocation{Connection: c.Name, Remote: done, Err: revokeErr}, b.drop(ctx, "logout", c)
 }
 
 // Remove deletes everything the profile holds for a provider. It contacts
 // nobody. removed is the number of connections that were deleted.
 func (b *Broker) Remove(ctx context.Context, name string) (removed int, err error) {
+	return b.removeAll(ctx, "remove", name)
+}
+
+func (b *Broker) removeAll(ctx context.Context, event, name string) (removed int, err error) {
 	entries, err := b.vault.List(ctx, profilePrefix(b.profile)+name+":")
 	if err != nil {
 		return 0, err
@@ -251,7 +279,7 @@ func (b *Broker) Remove(ctx context.Context, name string) (removed int, err erro
 			removed++
 		}
 	}
-	return removed, b.vault.Apply(ctx, b.event("remove", name, ""), changes...)
+	return removed, b.vault.Apply(ctx, b.event(event, name, ""), changes...)
 }
 
 func (b *Broker) event(event, name, connection string) audit.Event {

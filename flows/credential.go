@@ -32,6 +32,12 @@ func (b *Broker) Credential(ctx context.Context, name, connection string) (secre
 	if err != nil {
 		return secret.Text{}, err
 	}
+	if b.due(c) || c.Status == Expired {
+		if c, err = b.freshen(ctx, c); err != nil {
+			return secret.Text{}, err
+		}
+		return c.Credential(), nil
+	}
 	if err := b.usable(c); err != nil {
 		return secret.Text{}, err
 	}

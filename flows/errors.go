@@ -25,6 +25,10 @@ var (
 	// renewing it failed.
 	ErrRefreshFailed = errors.New("refresh failed")
 
+	// ErrLoginFailed is returned when the provider, or the way to it, did not
+	// let a login succeed.
+	ErrLoginFailed = errors.New("login failed")
+
 	// ErrBadSecret is returned when a secret does not have its provider's
 	// shape.
 	ErrBadSecret = errors.New("secret does not have the expected shape")

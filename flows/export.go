@@ -23,11 +23,8 @@ func (b *Broker) Export(ctx context.Context, name, connection string) (Exported,
 	if err != nil {
 		return Exported{}, err
 	}
-	c, err := b.Get(ctx, name, connection)
+	c, err := b.Fresh(ctx, name, connection)
 	if err != nil {
-		return Exported{}, err
-	}
-	if err := b.usable(c); err != nil {
 		return Exported{}, err
 	}
 	out := Exported{Provider: name, Connection: c.Name, Vars: map[string]secret.Text{}}

@@ -19,6 +19,13 @@ type Login struct {
 	Connection string // "" is DefaultConnection, or the provider's default one
 	BaseURL    string // "" is the definition's
 	Force      bool   // log in though the connection is valid
+
+	// For OAuth alone.
+	Flow         provider.Flow // "" is the definition's
+	Scopes       []string      // nil is the definition's
+	ClientID     string        // "" is the stored one, or what the prompter says
+	ClientSecret secret.Text
+	CallbackPort int // 0 is 7999
 }
 
 // Valid returns the connection when it is connected and not expired, and nil
@@ -42,8 +49,8 @@ func (b *Broker) Valid(ctx context.Context, l Login) (*Connection, error) {
 // fails with.
 func (b *Broker) LoginAPIKey(ctx context.Context, l Login, key secret.Text) (*Connection, error) {
 	def := l.Provider.Definition
-	if err := checkKey(def, key); err != nil {
-		return nil, connectionError(def.Name, l.Connection, err)
+	if err := CheckKey(def, key); err != nil {
+		return nil, err
 	}
 	c, err := b.begin(ctx, l)
 	if err != nil {
@@ -111,8 +118,16 @@ func (b *Broker) store(ctx context.Context, c *Connection) error {
 		ixChange)
 }
 
-// checkKey rejects a key that cannot be right, without ever quoting it.
-func checkKey(def *provider.Definition, key secret.Text) error {
+// CheckKey rejects a key that cannot be right with ErrBadSecret, without ever
+// quoting it.
+func CheckKey(def *provider.Definition, key secret.Text) error {
+	if err := keyShape(def, key); err != nil {
+		return connectionError(def.Name, "", err)
+	}
+	return nil
+}
+
+func keyShape(def *provider.Definition, key secret.Text) error {
 	value := key.Reveal()
 	switch {
 	case value == "":

@@ -65,7 +65,7 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
 	flags.StringVar(&a.profile, "profile", "", "profile to use (also: AUTHSOME_PROFILE)")
 	flags.StringVar(&a.logFile, "log-file", "", "log to this file")
 	flags.BoolP("version", "v", false, "print the version")
-	root.AddCommand(newInit(a), newList(a), newInspect(a), newLogin(a), newLogout(a), newRemove(a), newGet(a),
+	root.AddCommand(newInit(a), newList(a), newInspect(a), newLogin(a), newLogout(a), newRevoke(a), newRemove(a), newGet(a),
 		newExport(a), newRun(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a))
 	root.CompletionOptions.HiddenDefaultCmd = false
 	for _, c := range root.Commands() {

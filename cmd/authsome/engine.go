@@ -83,6 +83,10 @@ type engineConfig struct {
 // yet. Routes follow the vault until stop.
 func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engineConfig) (*engine, error) {
 	e := &engine{client: client, injector: injector.New(client.Broker), registry: prometheus.NewRegistry(), watching: make(chan struct{})}
+	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authsome_refresh_total", Help: "Token refreshes by outcome."},
+		[]string{"provider", "outcome"})
+	e.registry.MustRegister(refreshes)
+	client.Broker.Observe(func(provider, outcome string) { refreshes.WithLabelValues(provider, outcome).Inc() })
 	watchCtx, stop := context.WithCancel(ctx)
 	e.stopWatch = stop
 	loaded := make(chan struct{})

@@ -8,6 +8,8 @@ import (
 
 	"authsome"
 	"authsome/flows"
+	"authsome/flows/oauth"
+	"authsome/flows/pages"
 	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/audit"
@@ -74,6 +76,10 @@ var classes = []struct {
 	{flows.ErrNoConnection, "CredentialMissing", exitMissing, ""},
 	{flows.ErrExpired, "CredentialExpired", exitMissing, ""},
 	{flows.ErrRevoked, "CredentialInvalid", exitMissing, ""},
+	{pages.ErrCancelled, "Cancelled", exitCancelled, "run the command again when ready"},
+	{context.Canceled, "Cancelled", exitCancelled, "run the command again when ready"},
+	{oauth.ErrCancelled, "Cancelled", exitCancelled, "run the command again when ready"},
+	{flows.ErrLoginFailed, "AuthenticationFailed", exitAuth, ""},
 	{flows.ErrBadSecret, "InvalidSecret", exitAuth, "check the key and log in again"},
 	{flows.ErrBadName, "InvalidName", exitUsage, "use letters, digits, '.', '_' and '-', starting with a letter or digit"},
 	{flows.ErrBadInput, "InvalidInput", exitUsage, ""},
@@ -87,7 +93,6 @@ var classes = []struct {
 	{vault.ErrUnavailable, "StoreUnavailable", exitStore, "check the disk and the permissions of the authsome home"},
 	{vault.ErrConflict, "StoreConflict", exitStore, "another process changed the same record; try again"},
 	{audit.ErrUnavailable, "AuditUnavailable", exitStore, "check free disk space and the permissions of audit.log"},
-	{context.Canceled, "Cancelled", exitCancelled, "run the command again when ready"},
 }
 
 // describe turns any error into what is printed.

@@ -15,13 +15,16 @@ import (
 	"authsome/vault/secret"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 // loginFlags are the flags of login.
 type loginFlags struct {
 	connection, baseURL, secretFile string
+	flow, clientID                  string
+	scopes                          []string
+	callbackPort                    int
 	force, ifNeeded, reset          bool
+	noBrowser                       bool
 }
 
 func newLogin(a *app) *cobra.Command {
@@ -29,25 +32,41 @@ func newLogin(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "login PROVIDER",
 		Short: "Store a credential for a provider",
-		Long: `Store a credential for a provider.
+		Long: `Store a credential for a provider: an API key, or an OAuth login.
 
-The secret never comes in by flag or argument. It is read from, in this order:
-the environment variable that the provider's definition names, the file given
-with --secret-file ("-" is stdin), or a masked prompt.`,
+A secret never comes in by flag or argument. It is read from, in this order: the
+environment variable that the provider's definition names, the file given with
+--secret-file ("-" is stdin), a form in the browser when there is a display, or
+a masked prompt on the terminal.
+
+The first OAuth login to a provider asks for a client id and, if it has one, its
+secret, and keeps them.`,
 		Example: `  authsome login openai
   OPENAI_API_KEY=… authsome login openai
   pass show openai | authsome login openai --secret-file -
-  authsome login jira --base-url https://example.atlassian.net`,
+  authsome login jira --base-url https://example.atlassian.net
+  authsome login github --flow device_code --scopes repo`,
 		Args: exactArgs("PROVIDER"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.login(cmd.Context(), args[0], f) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.callbackPort < 0 || f.callbackPort > 65535 {
+				return usageError(cmd, fmt.Errorf("--callback-port %d: want 1 to 65535", f.callbackPort))
+			}
+			return a.login(cmd.Context(), args[0], f)
+		},
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&f.flow, "flow", "", "OAuth flow, where the provider knows several: pkce, device_code, dcr_pkce or client_credentials")
 	flags.StringVar(&f.connection, "connection", "", "name of the connection (default: the provider's default one)")
+	flags.StringSliceVar(&f.scopes, "scopes", nil, "OAuth scopes to ask for, separated by commas")
 	flags.StringVar(&f.baseURL, "base-url", "", "base URL of a self-hosted or per-site provider")
+	flags.StringVar(&f.clientID, "client-id", "", "OAuth client id; its secret comes from --secret-file or a prompt")
 	flags.StringVar(&f.secretFile, "secret-file", "", `read the secret from this file, "-" for stdin`)
+	flags.IntVar(&f.callbackPort, "callback-port", 0, "port of the OAuth redirect URI (default 7999)")
+	flags.BoolVar(&f.noBrowser, "no-browser", false, "open no browser; print what to open")
 	flags.BoolVar(&f.force, "force", false, "log in though the connection is valid")
 	flags.BoolVar(&f.ifNeeded, "if-needed", false, "exit 0 when the connection is valid already")
 	flags.BoolVar(&f.reset, "reset", false, "forget what is stored for the provider first")
+	cmd.RegisterFlagCompletionFunc("flow", cobra.FixedCompletions([]string{"pkce", "device_code", "dcr_pkce", "client_credentials"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -56,8 +75,9 @@ func (a *app) login(ctx context.Context, name string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
-	in := flows.Login{Provider: entry, Connection: f.connection, BaseURL: f.baseURL, Force: f.force}
-	if !f.force && !f.reset {
+	in := flows.Login{Provider: entry, Connection: f.connection, BaseURL: f.baseURL, Force: f.force || f.reset,
+		Flow: provider.Flow(f.flow), Scopes: f.scopes, ClientID: f.clientID, CallbackPort: f.callbackPort}
+	if !in.Force {
 		have, err := client.Broker.Valid(ctx, in)
 		if err != nil {
 			return err
@@ -70,24 +90,85 @@ func (a *app) login(ctx context.Context, name string, f loginFlags) error {
 				Next: "add --force to log in again, or --if-needed to accept it"}
 		}
 	}
-	if entry.AuthType != provider.AuthAPIKey {
-		return &fault{code: "FlowUnavailable", exit: exitAuth, msg: fmt.Sprintf("%s logs in with OAuth (%s)", name, entry.Flow),
-			hint: "this build logs in with API keys only"}
+	login := a.loginOAuth
+	if entry.AuthType == provider.AuthAPIKey {
+		login = a.loginKey
 	}
-	key, err := a.readKey(ctx, entry, f.secretFile)
-	if err != nil {
-		return err
-	}
-	if f.reset {
-		if _, err := client.Broker.Remove(ctx, name); err != nil {
-			return err
-		}
-	}
-	c, err := client.Broker.LoginAPIKey(ctx, in, key)
+	c, err := login(ctx, client, in, f)
 	if err != nil {
 		return err
 	}
 	return a.loggedIn("success", c)
+}
+
+// loginKey stores an API key.
+func (a *app) loginKey(ctx context.Context, client *authsome.Client, in flows.Login, f loginFlags) (*flows.Connection, error) {
+	if f.flow != "" && in.Flow != provider.FlowAPIKey || f.clientID != "" || len(f.scopes) > 0 {
+		return nil, &fault{code: "Usage", exit: exitUsage, msg: in.Provider.Name + " takes an API key: --flow, --client-id and --scopes are for OAuth",
+			hint: "run: authsome login " + in.Provider.Name}
+	}
+	key, found, err := a.givenKey(in.Provider, f.secretFile)
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return a.storeKey(ctx, client, in, f, key)
+	}
+	ctx, p, err := a.newPrompter(ctx, in.Provider, in.Connection, f.noBrowser)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := p.Key(ctx, f.baseURL == "" && in.Provider.NeedsBaseURL())
+	var c *flows.Connection
+	if err == nil {
+		if answer.BaseURL != "" {
+			in.BaseURL = answer.BaseURL
+		}
+		c, err = a.storeKey(ctx, client, in, f, answer.Key)
+	}
+	p.finish(err)
+	return c, err
+}
+
+func (a *app) storeKey(ctx context.Context, client *authsome.Client, in flows.Login, f loginFlags, key secret.Text) (*flows.Connection, error) {
+	if err := flows.CheckKey(in.Provider.Definition, key); err != nil {
+		return nil, err // before --reset forgets the old one
+	}
+	if f.reset {
+		if _, err := client.Broker.Remove(ctx, in.Provider.Name); err != nil {
+			return nil, err
+		}
+	}
+	return client.Broker.LoginAPIKey(ctx, in, key)
+}
+
+// loginOAuth runs the provider's OAuth flow.
+func (a *app) loginOAuth(ctx context.Context, client *authsome.Client, in flows.Login, f loginFlags) (*flows.Connection, error) {
+	if f.secretFile != "" {
+		if f.clientID == "" {
+			return nil, &fault{code: "Usage", exit: exitUsage, msg: "--secret-file holds the secret of an OAuth client: give its --client-id too",
+				hint: "run: authsome login " + in.Provider.Name + " --client-id ID --secret-file FILE"}
+		}
+		var err error
+		if in.ClientSecret, err = a.readSecretFile(f.secretFile); err != nil {
+			return nil, err
+		}
+	}
+	if f.reset {
+		if _, err := client.Broker.Remove(ctx, in.Provider.Name); err != nil {
+			return nil, err
+		}
+	}
+	ctx, p, err := a.newPrompter(ctx, in.Provider, in.Connection, f.noBrowser)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.Broker.LoginOAuth(ctx, in, p)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	p.finish(err)
+	return c, err
 }
 
 func (a *app) loggedIn(status string, c *flows.Connection) error {
@@ -98,12 +179,16 @@ func (a *app) loggedIn(status string, c *flows.Connection) error {
 		a.say("%s/%s is connected already.", c.Provider, c.Name)
 		return nil
 	}
-	a.say("%s Logged in to %s (connection %s). Next: authsome run -- your command", a.style(green, "✓"), c.Provider, c.Name)
+	whose := ""
+	if c.Account.Label != "" {
+		whose = " as " + c.Account.Label
+	}
+	a.say("%s Logged in to %s%s (connection %s). Next: authsome run -- your command", a.style(green, "✓"), c.Provider, whose, c.Name)
 	return nil
 }
 
-// readKey gets an API key from the first source that has one.
-func (a *app) readKey(ctx context.Context, entry *provider.Entry, file string) (secret.Text, error) {
+// givenKey gets an API key from where nobody has to be asked.
+func (a *app) givenKey(entry *provider.Entry, file string) (key secret.Text, found bool, err error) {
 	variable := ""
 	if entry.APIKey != nil {
 		variable = entry.APIKey.EnvVar
@@ -113,21 +198,13 @@ func (a *app) readKey(ctx context.Context, entry *provider.Entry, file string) (
 		if file != "" {
 			a.warn("--secret-file was not read: %s is set and comes first", variable)
 		}
-		return secret.New(v), nil
+		return secret.New(v), true, nil
 	}
-	if file != "" {
-		return a.readSecretFile(file)
+	if file == "" {
+		return secret.Text{}, false, nil
 	}
-	in, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		hint := "pipe the secret into: authsome login " + entry.Name + " --secret-file -"
-		if variable != "" {
-			hint = "set " + variable + ", or " + hint
-		}
-		return secret.Text{}, &fault{code: "CredentialMissing", exit: exitMissing,
-			msg: "no secret for " + entry.Name + ": there is no terminal to ask on", hint: hint}
-	}
-	return a.promptSecret(ctx, in, entry)
+	key, err = a.readSecretFile(file)
+	return key, true, err
 }
 
 // secretFileBytes is more than any key; a larger file is the wrong file.
@@ -159,39 +236,6 @@ func (a *app) readSecretFile(path string) (secret.Text, error) {
 		return bad(errors.New("it is empty"))
 	}
 	return secret.New(v), nil
-}
-
-// promptSecret asks on the terminal, without showing what is typed.
-func (a *app) promptSecret(ctx context.Context, in *os.File, entry *provider.Entry) (secret.Text, error) {
-	if entry.Docs != "" {
-		a.say("Make a key at %s", entry.Docs)
-	}
-	fmt.Fprintf(a.stderr, "%s key for %s: ", entry.DisplayName, authsome.DisplayHosts(entry.Definition))
-	type answer struct {
-		b   []byte
-		err error
-	}
-	done := make(chan answer, 1)
-	state, err := term.GetState(int(in.Fd()))
-	if err != nil {
-		return secret.Text{}, err
-	}
-	go func() {
-		b, err := term.ReadPassword(int(in.Fd()))
-		done <- answer{b, err}
-	}()
-	select {
-	case <-ctx.Done():
-		term.Restore(int(in.Fd()), state)
-		fmt.Fprintln(a.stderr)
-		return secret.Text{}, context.Canceled
-	case got := <-done:
-		fmt.Fprintln(a.stderr)
-		if got.err != nil || len(got.b) == 0 {
-			return secret.Text{}, &fault{code: "Cancelled", exit: exitCancelled, msg: "no key was entered", hint: "run: authsome login " + entry.Name}
-		}
-		return secret.New(strings.TrimSpace(string(got.b))), nil
-	}
 }
 
 // confirm asks a yes-or-no question; anything but yes is no.
