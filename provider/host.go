@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -12,6 +13,10 @@ import (
 // maxHostBytes is the length of the longest domain name in text, without the
 // trailing dot (RFC 1035 section 2.3.4).
 const maxHostBytes = 253
+
+// maxHostInput bounds what is normalised at all: the cost of Punycode grows with
+// the square of a label. UTF-8 takes up to four bytes for what ends as one.
+const maxHostInput = 4 * (maxHostBytes + 1)
 
 // maxLabelBytes is the length of the longest label (RFC 1035 section 2.3.4).
 const maxLabelBytes = 63
@@ -30,10 +35,16 @@ func CanonicalHost(h string) (string, error) {
 	if h == "" {
 		return "", errors.New("host is empty")
 	}
+	if len(h) > maxHostInput {
+		return "", fmt.Errorf("host has more than %d bytes", maxHostInput)
+	}
 	if addr, ok, err := literal(h); ok || err != nil {
 		return addr, err
 	}
 	name := h
+	if !utf8.ValidString(h) {
+		return "", fmt.Errorf("host %q is not UTF-8", h)
+	}
 	if !plainASCII(h) {
 		mapped, err := idna.Lookup.ToASCII(h)
 		if err != nil {

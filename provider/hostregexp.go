@@ -12,7 +12,7 @@ const maxRegexBytes = 512
 
 // maxRegexInsts bounds its program: counted repetition can make a short
 // expression large.
-const maxRegexInsts = 4096
+const maxRegexInsts = 2048
 
 // hostAlphabet is every byte of a canonical host that is not an IPv6 address.
 const hostAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
@@ -46,20 +46,31 @@ func regexSuffix(expr string) (string, error) {
 	if len(prog.Inst) > maxRegexInsts {
 		return "", errors.New("the expression repeats too much; use *.example.com or several entries")
 	}
-	host, ok := counterexample(prog, "")
+	domain, ok := counterexample(prog, "")
 	if !ok {
 		return "", fmt.Errorf("%q matches no host; hosts are compared in lower case, with international names as xn--", expr)
 	}
-	// Every match must end in the domain, so the domain is an end of this match.
-	for domain := host; domain != ""; _, domain, _ = strings.Cut(domain, ".") {
-		if !isDomain(domain) || !registrable(domain) {
-			continue
+	// Every match must end in the domain. So it is an end of the first match, and
+	// each counterexample leaves of it at most what the two have in common.
+	for host := domain; ; domain = commonDomain(domain, host) {
+		for domain != "" && (!isDomain(domain) || !registrable(domain)) {
+			_, domain, _ = strings.Cut(domain, ".")
+		}
+		if domain == "" {
+			return "", fmt.Errorf(`%q matches %q too; end it in one domain behind an escaped dot, such as %s.*\.example\.com`, expr, host, regexPrefix)
 		}
 		if host, ok = counterexample(prog, domain); !ok {
 			return domain, nil
 		}
 	}
-	return "", fmt.Errorf(`%q matches %q too; end it in one domain behind an escaped dot, such as %s.*\.example\.com`, expr, host, regexPrefix)
+}
+
+// commonDomain returns the longest domain that both are within.
+func commonDomain(domain, host string) string {
+	for domain != "" && host != domain && !strings.HasSuffix(host, "."+domain) {
+		_, domain, _ = strings.Cut(domain, ".")
+	}
+	return domain
 }
 
 // isDomain reports whether a host of the alphabet is a domain name.

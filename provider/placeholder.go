@@ -55,7 +55,7 @@ func (d *Definition) Placeholder() string {
 // assertions are ignored.
 type generator struct {
 	filler string
-	branch int // which branch of alternations to take
+	branch int  // which branch of alternations to take
 	used   bool // the filler is in the text, which makes it recognisable
 	out    strings.Builder
 }

@@ -181,6 +181,9 @@ func parseBaseURL(base string) error {
 // parseURL reads an absolute https URL without userinfo and fragment. On this
 // machine http will do: there is no network to listen in on.
 func parseURL(text string) (*url.URL, error) {
+	if strings.Contains(text, " ") {
+		return nil, fmt.Errorf("%q has a space", text)
+	}
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%q is not a URL: %w", text, errors.Unwrap(err))
