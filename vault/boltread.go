@@ -377,12 +377,13 @@ func (img *image) free() ([]uint64, error) {
 	return ids, nil
 }
 
-// bounds are the keys that may lie below a page: from low up to, but without,
-// high. Nil is unbounded.
+// bounds are the keys that may lie below a page: low is exactly the first, high
+// comes after the last. Nil is unbounded. That a branch names the first key of
+// each child exactly is what bbolt relies on when it replaces a child.
 type bounds struct{ low, high []byte }
 
-func (b bounds) hold(key []byte) bool {
-	return (b.low == nil || bytes.Compare(key, b.low) >= 0) && (b.high == nil || bytes.Compare(key, b.high) < 0)
+func (b bounds) admit(key []byte, first bool) bool {
+	return (b.low == nil || !first || bytes.Equal(key, b.low)) && (b.high == nil || bytes.Compare(key, b.high) < 0)
 }
 
 // walker visits the elements of one bucket in order.
@@ -428,15 +429,12 @@ func (w *walker) branch(page []byte, id uint64, depth int, within bounds) error 
 	}
 	for i := range count {
 		child := bounds{low: low, high: within.high}
-		if !within.hold(low) {
+		if !within.admit(low, i == 0) {
 			return damaged("page %d is out of order", id)
 		}
 		if i+1 < count {
 			if child.high, err = key(i + 1); err != nil {
 				return err
-			}
-			if bytes.Compare(child.low, child.high) >= 0 {
-				return damaged("page %d is out of order", id)
 			}
 		}
 		at := pageHeaderBytes + i*elementBytes
@@ -453,6 +451,9 @@ func (w *walker) leaf(page []byte, within bounds) error {
 	if pageHeaderBytes+count*elementBytes > len(page) {
 		return damaged("a page is cut short")
 	}
+	if count == 0 && within.low != nil {
+		return damaged("a page is empty")
+	}
 	for i := range count {
 		at := pageHeaderBytes + i*elementBytes
 		flags, pos := order.Uint32(page[at:]), order.Uint32(page[at+4:])
@@ -465,7 +466,7 @@ func (w *walker) leaf(page []byte, within bounds) error {
 		if err != nil || pos+ksize < pos {
 			return damaged("a record lies outside its page")
 		}
-		if len(key) == 0 || w.last != nil && bytes.Compare(key, w.last) <= 0 || !within.hold(key) {
+		if len(key) == 0 || w.last != nil && bytes.Compare(key, w.last) <= 0 || !within.admit(key, i == 0) {
 			return damaged("record %q is out of order", key)
 		}
 		w.last = key
