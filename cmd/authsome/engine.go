@@ -67,7 +67,6 @@ type engine struct {
 	registry  *prometheus.Registry
 	token     secret.Text
 	stopWatch context.CancelFunc
-	watching  chan struct{}
 }
 
 // engineConfig is what differs between run, proxy and demo.
@@ -82,29 +81,14 @@ type engineConfig struct {
 // startEngine makes the authority, the routes and the proxy. Nothing listens
 // yet. Routes follow the vault until stop.
 func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engineConfig) (*engine, error) {
-	e := &engine{client: client, injector: injector.New(client.Broker), registry: prometheus.NewRegistry(), watching: make(chan struct{})}
+	e := &engine{client: client, injector: injector.New(client.Broker), registry: prometheus.NewRegistry()}
 	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authsome_refresh_total", Help: "Token refreshes by outcome."},
 		[]string{"provider", "outcome"})
 	e.registry.MustRegister(refreshes)
 	client.Broker.Observe(func(provider, outcome string) { refreshes.WithLabelValues(provider, outcome).Inc() })
 	watchCtx, stop := context.WithCancel(ctx)
 	e.stopWatch = stop
-	loaded := make(chan struct{})
-	failed := make(chan error, 1)
-	first := true
-	go func() {
-		defer close(e.watching)
-		failed <- client.Broker.Watch(watchCtx, func() {
-			e.update(a, cfg)
-			if first {
-				first = false
-				close(loaded)
-			}
-		})
-	}()
-	select {
-	case <-loaded:
-	case err := <-failed:
+	if err := client.Broker.Watch(watchCtx, func() { e.update(a, cfg) }); err != nil {
 		stop()
 		return nil, err
 	}
@@ -175,7 +159,6 @@ func (e *engine) stop(ctx context.Context) {
 		e.proxy.Shutdown(ctx) // its error only says that something was cut
 	}
 	e.stopWatch()
-	<-e.watching
 }
 
 // upstreamProxy returns how origins are reached: through the proxy that was
