@@ -111,13 +111,15 @@ func connectTo(address string) http.Handler {
 			return
 		}
 		defer origin.Close()
-		w.WriteHeader(http.StatusOK)
-		client, _, err := http.NewResponseController(w).Hijack()
+		client, ahead, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
 		defer client.Close()
-		go func() { io.Copy(origin, client); origin.(*net.TCPConn).CloseWrite() }()
+		// The answer comes after the hijack: before it, net/http's own reader
+		// could take the first byte of what the client sends next.
+		io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { io.Copy(origin, ahead); origin.(*net.TCPConn).CloseWrite() }()
 		io.Copy(client, origin)
 	})
 }
