@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -70,7 +71,10 @@ func (p *Proxy) admit(nc net.Conn) {
 	p.active.Add(1)
 	p.mu.Unlock()
 	go func() {
+		var cancel context.CancelFunc
+		c.ctx, cancel = context.WithCancel(p.ctx)
 		p.serveFront(c)
+		cancel()
 		nc.Close()
 		p.mu.Lock()
 		delete(p.conns, c)
@@ -83,7 +87,7 @@ func (p *Proxy) admit(nc net.Conn) {
 // serveFront serves what comes before any TLS of ours.
 func (p *Proxy) serveFront(c *conn) {
 	defer p.metrics.open("client")()
-	p.serveH1(p.ctx, c, func(w *h1Writer, r *http.Request) bool {
+	p.serveH1(c, func(w *h1Writer, r *http.Request) bool {
 		if !p.authenticated(c, r) {
 			ref := refuse(CodeProxyAuthRequired, nil)
 			p.report(c, r, ref)

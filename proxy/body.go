@@ -45,7 +45,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 		b.w = nil
 	}
 	if b.c.br.Buffered() == 0 {
-		b.c.rwc.SetReadDeadline(time.Now().Add(b.idle))
+		b.c.readBy(b.idle)
 		if b.stopped.Load() { // stop came before the deadline was moved
 			return 0, errBodyClosed
 		}
@@ -63,11 +63,11 @@ func (b *clientBody) Close() error { return nil }
 func (b *clientBody) stop() (drained, readable bool) {
 	b.stopped.Store(true)
 	if !b.mu.TryLock() {
-		b.c.rwc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+		b.c.wakeReader()
 		b.mu.Lock()
+		b.c.calm()
 	}
 	defer b.mu.Unlock()
-	b.c.rwc.SetReadDeadline(time.Time{})
 	return b.src.drained(), b.w == nil
 }
 

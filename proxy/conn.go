@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"sync/atomic"
@@ -23,12 +24,17 @@ type conn struct {
 	allowed bool            // the peer is trusted without a token
 	checked bool            // allowed has been decided
 	host    string          // the Host spelling last found to be target
-	watch   *watch          // of the request being served
+	ctx     context.Context // ends with the connection
+	watch   watch           // of the request being served
+	w       h1Writer        // of the request being served
+	reads   time.Time       // read deadline in force, zero for none
+	writes  time.Time       // write deadline in force, zero for none
 	idle    atomic.Bool     // waiting for a request: may be closed at once
 }
 
 func newConn(nc net.Conn) *conn {
-	c := &conn{raw: nc, rwc: nc}
+	c := &conn{raw: nc, rwc: nc, ctx: context.Background()}
+	c.watch.c = c
 	c.br = readers.Get().(*bufio.Reader)
 	c.br.Reset(nc)
 	c.bw = writers.Get().(*bufio.Writer)
@@ -54,6 +60,43 @@ func (c *conn) over(rwc net.Conn) {
 }
 
 func (c *conn) setIdle(v bool) { c.idle.Store(v) }
+
+// Deadlines are moved in steps of slack: arming a timer costs more than most of
+// what it guards.
+const slack = time.Second
+
+// readBy sets the read deadline to about d from now. The time is not exact, but
+// never earlier.
+func (c *conn) readBy(d time.Duration) {
+	at := time.Now().Add(d)
+	if early := c.reads.Sub(at); early >= 0 && early < 2*slack {
+		return
+	}
+	c.reads = at.Add(slack)
+	if d < 10*slack {
+		c.reads = at
+	}
+	c.rwc.SetReadDeadline(c.reads)
+}
+
+// writeBy does the same for writing.
+func (c *conn) writeBy(d time.Duration) {
+	at := time.Now().Add(d)
+	if early := c.writes.Sub(at); early >= 0 && early < 2*slack {
+		return
+	}
+	c.writes = at.Add(slack)
+	c.rwc.SetWriteDeadline(c.writes)
+}
+
+// wakeReader makes a read that is under way fail. calm takes it back.
+func (c *conn) wakeReader() { c.rwc.SetReadDeadline(time.Unix(1, 0)) }
+
+// calm removes the deadlines.
+func (c *conn) calm() {
+	c.reads, c.writes = time.Time{}, time.Time{}
+	c.rwc.SetDeadline(time.Time{})
+}
 
 // lingeringClose lets the client read an answer that was sent before all of
 // its request was read: closing at once would reset the connection and could

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"authsome/injector"
 )
@@ -33,7 +32,7 @@ func (p *Proxy) connect(c *conn, w *h1Writer, r *http.Request) bool {
 
 // connectTunnel joins the client to the target and looks no further.
 func (p *Proxy) connectTunnel(c *conn, w *h1Writer, r *http.Request) bool {
-	ctx, cancel := context.WithTimeout(r.Context(), p.limits.Dial)
+	ctx, cancel := context.WithTimeout(c.ctx, p.limits.Dial)
 	origin, err := p.dialTarget(ctx, c.target)
 	cancel()
 	if err != nil {
@@ -41,7 +40,7 @@ func (p *Proxy) connectTunnel(c *conn, w *h1Writer, r *http.Request) bool {
 		return p.answer(c, w, r, upstreamRefusal(err))
 	}
 	defer origin.Close()
-	c.rwc.SetWriteDeadline(time.Now().Add(p.limits.RequestHeader))
+	c.writeBy(p.limits.RequestHeader)
 	if _, err := c.rwc.Write(established); err != nil {
 		return false
 	}
@@ -52,19 +51,18 @@ func (p *Proxy) connectTunnel(c *conn, w *h1Writer, r *http.Request) bool {
 
 // connectCovered serves a host that credentials are routed to.
 func (p *Proxy) connectCovered(c *conn, w *h1Writer, r *http.Request) bool {
-	config, err := p.cfg.Authority.TLSConfig(r.Context(), c.target.Host, "h2", "http/1.1")
+	config, err := p.cfg.Authority.TLSConfig(c.ctx, c.target.Host, "h2", "http/1.1")
 	if err != nil {
 		ref := refuse(CodeInjectionFailed, err)
 		ref.Detail = "This proxy's certificate authority was made before the host became known."
 		ref.Hint = "start the run again, so that its authority covers the host"
 		return p.answer(c, w, r, ref)
 	}
-	c.rwc.SetWriteDeadline(time.Now().Add(p.limits.RequestHeader))
+	c.writeBy(p.limits.RequestHeader)
 	if _, err := c.rwc.Write(established); err != nil {
 		return false
 	}
-	c.rwc.SetWriteDeadline(time.Time{})
-	c.rwc.SetReadDeadline(time.Now().Add(p.limits.RequestHeader))
+	c.readBy(p.limits.RequestHeader)
 	first, err := c.br.Peek(1)
 	if err != nil {
 		return false // nothing came in time, or the client has gone
@@ -73,8 +71,7 @@ func (p *Proxy) connectCovered(c *conn, w *h1Writer, r *http.Request) bool {
 	case protocolTLS:
 		p.intercept(c, config)
 	case protocolHTTP:
-		c.rwc.SetReadDeadline(time.Time{})
-		p.serveH1(r.Context(), c, func(w *h1Writer, r *http.Request) bool { return p.serveInside(c, w, r) })
+		p.serveH1(c, func(w *h1Writer, r *http.Request) bool { return p.serveInside(c, w, r) })
 	default:
 		p.tunnelUnknown(c, r)
 	}
@@ -88,7 +85,7 @@ func (p *Proxy) tunnelUnknown(c *conn, r *http.Request) {
 		p.report(c, r, refuse(CodeEgressDenied, nil))
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), p.limits.Dial)
+	ctx, cancel := context.WithTimeout(c.ctx, p.limits.Dial)
 	defer cancel()
 	origin, err := p.dialTarget(ctx, c.target)
 	if err != nil {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -28,8 +29,9 @@ type exchange struct {
 	scheme   string
 	protocol string // "http/1.1", "h2", "websocket" or "upgrade"
 	path     string // as the client wrote it, without the query
+	query    string // as the client wrote it
 	target   injector.Target
-	cancel   context.CancelFunc
+	cancel   canceller
 
 	route      *injector.Route // nil: forwarded without a credential
 	credential secret.Text
@@ -79,21 +81,22 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, c *conn) {
 }
 
 func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.Header, ending) {
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	x := &exchange{p: p, c: c, w: w, r: r, cancel: cancel, protocol: "http/1.1", scheme: "http",
-		path: r.URL.EscapedPath(), target: c.target, start: time.Now()}
-	if r.ProtoMajor == 2 {
-		x.protocol = "h2"
-	}
+	x := &exchange{p: p, c: c, w: w, r: r, protocol: "http/1.1", scheme: "http",
+		path: r.URL.EscapedPath(), query: r.URL.RawQuery, target: c.target, start: time.Now()}
 	if c.secure {
 		x.scheme = "https"
 	}
+	if r.ProtoMajor == 2 {
+		x.protocol = "h2"
+		defer context.AfterFunc(r.Context(), x.cancel.cancel)()
+	} else if r.Body == http.NoBody {
+		c.watch.start(&x.cancel) // one with a body is watched by who reads it
+	}
 	defer x.release()
-	if ref := x.prepare(ctx); ref != nil {
+	if ref := x.prepare(x.context()); ref != nil {
 		return nil, x.refuse(ref)
 	}
-	resp, ref := x.roundTrip(ctx)
+	resp, ref := x.roundTrip(x.context())
 	if ref != nil {
 		return nil, x.refuse(ref)
 	}
@@ -101,6 +104,15 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 		return nil, x.upgrade(resp)
 	}
 	return x.respond(resp)
+}
+
+// context is for what is done on behalf of the request. It ends with the
+// client's connection, or with its HTTP/2 stream.
+func (x *exchange) context() context.Context {
+	if x.r.ProtoMajor == 2 {
+		return x.r.Context()
+	}
+	return x.c.ctx
 }
 
 // prepare decides about the request and makes it ready for the origin.
@@ -261,28 +273,38 @@ func removeHopByHop(r *http.Request) error {
 
 var noUserAgent = []string{""}
 
-// outbound builds the request for the origin from what was prepared.
-func (x *exchange) outbound(ctx context.Context) *http.Request {
-	out := x.r.WithContext(ctx)
-	out.URL = &url.URL{Scheme: x.scheme, Host: x.target.String(), Path: x.r.URL.Path, RawPath: x.r.URL.RawPath,
-		RawQuery: x.r.URL.RawQuery, ForceQuery: x.r.URL.ForceQuery}
-	out.RequestURI = ""
+// outbound makes the request ready to be sent to the origin. Its URL has no
+// host: an HTTP/1.1 origin gets the path alone, see absolute.
+func (x *exchange) outbound() *http.Request {
+	out := x.r
 	out.Host = x.authority()
-	out.Close = false
-	if _, ok := out.Header["User-Agent"]; !ok {
-		out.Header["User-Agent"] = noUserAgent // or the transport would add its own
+	if x.query != out.URL.RawQuery || out.RequestURI == "" || out.RequestURI[0] != '/' {
+		out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery,
+			ForceQuery: out.URL.ForceQuery}).RequestURI()
 	}
-	if x.r.Body == nil || x.r.Body == http.NoBody || x.r.ContentLength == 0 {
+	if out.Body == nil || out.Body == http.NoBody || out.ContentLength == 0 {
 		out.Body = nil
 		return out
 	}
-	body := &countedBody{ReadCloser: x.r.Body, n: &x.up}
+	body := &countedBody{ReadCloser: out.Body, n: &x.up}
 	out.Body = body
 	if x.route != nil && x.route.Refreshable {
 		x.replay = &replayBody{ReadCloser: body}
 		out.Body = x.replay
 	}
 	return out
+}
+
+// absolute is a copy of an outbound request as net/http's transport wants it.
+func absolute(ctx context.Context, out *http.Request, scheme string, t injector.Target) *http.Request {
+	abs := out.WithContext(ctx)
+	abs.URL = &url.URL{Scheme: scheme, Host: t.String(), Path: out.URL.Path, RawPath: out.URL.RawPath,
+		RawQuery: out.URL.RawQuery, ForceQuery: out.URL.ForceQuery}
+	abs.RequestURI, abs.Close = "", false
+	if _, ok := abs.Header["User-Agent"]; !ok {
+		abs.Header["User-Agent"] = noUserAgent // or the transport would add its own
+	}
+	return abs
 }
 
 // authority is the Host for the origin.
@@ -299,7 +321,7 @@ func (x *exchange) authority() string {
 // roundTrip sends the request. A credential that the origin rejects is replaced
 // once, when there is a newer one and the body can be sent again.
 func (x *exchange) roundTrip(ctx context.Context) (*http.Response, *Refusal) {
-	out := x.outbound(ctx)
+	out := x.outbound()
 	resp, err := x.send(ctx, out)
 	if err != nil {
 		return nil, upstreamRefusal(err)
@@ -327,16 +349,57 @@ func (x *exchange) roundTrip(ctx context.Context) (*http.Response, *Refusal) {
 func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Response, err error) {
 	began := time.Now()
 	if x.scheme == "https" {
-		resp, err = x.p.origins.roundTrip(ctx, x.target, out, x.inform)
+		resp, err = x.p.origins.roundTrip(ctx, x, out)
 	} else {
-		trace := &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-			x.inform(status, http.Header(h))
-			return nil
-		}}
-		resp, err = x.p.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+		resp, err = x.overTransport(ctx, x.p.transport, out)
 	}
 	x.waited += time.Since(began)
 	return resp, err
+}
+
+// overTransport sends a request by net/http: plain ones, and those to origins
+// that chose HTTP/2.
+func (x *exchange) overTransport(ctx context.Context, t *http.Transport, out *http.Request) (*http.Response, error) {
+	ctx, end := x.cancel.context(ctx)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+		x.inform(status, http.Header(h))
+		return nil
+	}})
+	resp, err := t.RoundTrip(absolute(ctx, out, x.scheme, x.target))
+	if err != nil {
+		end()
+		return nil, err
+	}
+	if rw, ok := resp.Body.(io.ReadWriteCloser); ok {
+		resp.Body = &endingConn{rw, end}
+	} else {
+		resp.Body = &endingBody{resp.Body, end}
+	}
+	return resp, nil
+}
+
+// endingBody ends its request's context when it is closed.
+type endingBody struct {
+	io.ReadCloser
+	end func() bool
+}
+
+// Close implements io.Closer.
+func (b *endingBody) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
+}
+
+// endingConn does the same for an upgraded connection.
+type endingConn struct {
+	io.ReadWriteCloser
+	end func() bool
+}
+
+// Close implements io.Closer.
+func (b *endingConn) Close() error {
+	defer b.end()
+	return b.ReadWriteCloser.Close()
 }
 
 // inform passes on an informational response (RFC 9110 section 15.2). The 100

@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"bufio"
-	"context"
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -20,13 +20,13 @@ type handler func(w *h1Writer, r *http.Request) bool
 
 // serveH1 reads requests from c until one side closes. first bounds the wait
 // for the first head, later ones may take the idle limit to begin.
-func (p *Proxy) serveH1(ctx context.Context, c *conn, handle handler) {
+func (p *Proxy) serveH1(c *conn, handle handler) {
 	for first := true; ; first = false {
 		r, ok := p.nextRequest(c, first)
 		if !ok {
 			return
 		}
-		if !p.serveOne(ctx, c, r, handle) {
+		if !p.serveOne(c, r, handle) {
 			return
 		}
 		if p.closing.Load() {
@@ -38,17 +38,19 @@ func (p *Proxy) serveH1(ctx context.Context, c *conn, handle handler) {
 // nextRequest waits for a request and answers a malformed one.
 func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
 	wait := p.limits.IdleClient
-	if first {
+	if first && !c.secure { // nobody has authenticated yet
 		wait = p.limits.RequestHeader
 	}
-	c.setIdle(true)
-	c.rwc.SetReadDeadline(time.Now().Add(wait))
-	if _, err := c.br.Peek(1); err != nil {
-		return nil, false
+	if c.br.Buffered() == 0 {
+		c.setIdle(true)
+		c.readBy(wait)
+		if _, err := c.br.Peek(1); err != nil {
+			return nil, false
+		}
+		c.setIdle(false)
 	}
-	c.setIdle(false)
-	if !first {
-		c.rwc.SetReadDeadline(time.Now().Add(p.limits.RequestHeader))
+	if !first && !headBuffered(c.br) {
+		c.readBy(p.limits.RequestHeader)
 	}
 	buf := headBuffers.Get().(*[]byte)
 	r, raw, err := readRequest(c.br, *buf, p.limits.RequestHeaderBytes)
@@ -57,17 +59,22 @@ func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
 		headBuffers.Put(buf)
 	}
 	if err == nil {
-		c.rwc.SetReadDeadline(time.Time{})
 		return r, true
 	}
 	if ref := headRefusal(err); ref != nil {
 		p.report(c, nil, ref)
-		c.rwc.SetWriteDeadline(time.Now().Add(drainTime))
+		c.writeBy(p.limits.RequestHeader)
 		if refuseDirectly(c.bw, ref, true) == nil {
 			c.lingeringClose()
 		}
 	}
 	return nil, false
+}
+
+// headBuffered reports whether a whole head has arrived already.
+func headBuffered(br *bufio.Reader) bool {
+	b, err := br.Peek(br.Buffered())
+	return err == nil && bytes.Contains(b, []byte("\r\n\r\n"))
 }
 
 // headRefusal says how to answer a head that could not be read, nil when there
@@ -85,8 +92,9 @@ func headRefusal(err error) *Refusal {
 	return nil
 }
 
-func (p *Proxy) serveOne(ctx context.Context, c *conn, r *http.Request, handle handler) (again bool) {
-	w := newH1Writer(c.bw, r, p.closing.Load())
+func (p *Proxy) serveOne(c *conn, r *http.Request, handle handler) (again bool) {
+	w := &c.w
+	w.reset(c.bw, r, p.closing.Load())
 	var in *clientBody
 	if src, ok := r.Body.(body); ok {
 		in = &clientBody{c: c, src: src, idle: p.limits.IdleStream}
@@ -95,10 +103,7 @@ func (p *Proxy) serveOne(ctx context.Context, c *conn, r *http.Request, handle h
 		}
 		r.Body = in
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	c.watch = watchClient(c, cancel, in == nil && r.Method != http.MethodConnect)
-	again = handle(w, r.WithContext(ctx))
+	again = handle(w, r)
 	if !c.watch.stop() || !again {
 		return false
 	}
@@ -118,7 +123,7 @@ func reclaim(c *conn, in *clientBody) bool {
 		return true
 	}
 	if readable {
-		c.rwc.SetReadDeadline(time.Now().Add(drainTime))
+		c.readBy(drainTime)
 		if _, err := io.CopyN(io.Discard, in.src, drainBytes); err == io.EOF && in.src.drained() {
 			return true
 		}
@@ -129,67 +134,82 @@ func reclaim(c *conn, in *clientBody) bool {
 
 // watch notices a client that goes away while it waits for its answer, so that
 // the origin's work can be cancelled. Reading is the only way to notice; it is
-// begun late, because most answers come before anybody has lost patience.
+// begun late, because most answers come before anybody has lost patience. A
+// connection has one watch, which is started and stopped for each request.
 type watch struct {
-	c       *conn
-	timer   *time.Timer   // nil: there is nothing to stop, or no more
-	done    chan struct{} // closed when the reader has ended
-	mu      sync.Mutex    // guards begun and stopped
-	begun   bool
-	stopped bool
-	err     error // what the reader met, valid once done is closed
+	c     *conn
+	timer *time.Timer
+
+	mu     sync.Mutex // guards all below
+	state  watchState
+	cancel *canceller
+	done   chan struct{} // closed when the reader has ended
+	err    error         // what the reader met, valid once done is closed
 }
 
-// watchAfter is how long an answer may take before the client is watched.
+type watchState int
+
+const (
+	watchOff watchState = iota
+	watchArmed
+	watchReading
+)
+
+// watchAfter is how long an answer may take before the client is watched. A
+// timer that is left from an earlier request may begin it sooner.
 const watchAfter = 50 * time.Millisecond
 
-// watchClient starts a watch if wanted: a request with a body is watched by
-// whoever reads the body, and CONNECT hands the connection on.
-func watchClient(c *conn, cancel context.CancelFunc, wanted bool) *watch {
-	w := &watch{c: c}
-	if !wanted {
-		return w
+// start must only be called when nobody else reads from the connection.
+func (w *watch) start(cancel *canceller) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state, w.cancel, w.err = watchArmed, cancel, nil
+	if w.timer == nil {
+		w.timer = time.AfterFunc(watchAfter, w.read)
+		return
 	}
-	w.done = make(chan struct{})
-	w.timer = time.AfterFunc(watchAfter, func() {
-		defer close(w.done)
-		w.mu.Lock()
-		w.begun = !w.stopped
-		begun := w.begun
+	w.timer.Reset(watchAfter)
+}
+
+func (w *watch) read() {
+	w.mu.Lock()
+	if w.state != watchArmed {
 		w.mu.Unlock()
-		if !begun {
-			return
-		}
-		// Bytes that arrive belong to the next request and stay in the buffer.
-		if _, w.err = c.br.Peek(1); w.err != nil && !isTimeout(w.err) {
-			cancel()
-		}
-	})
-	return w
+		return
+	}
+	w.state = watchReading
+	done, cancel := make(chan struct{}), w.cancel
+	w.done = done
+	w.c.rwc.SetReadDeadline(time.Time{})
+	w.mu.Unlock()
+	// Bytes that arrive belong to the next request and stay in the buffer.
+	_, err := w.c.br.Peek(1)
+	if err != nil && !isTimeout(err) {
+		w.err = err
+		cancel.cancel()
+	}
+	close(done)
 }
 
 // stop ends the watch and gives the reader back to the connection. It reports
 // whether the client is still there. It must be called before anybody else
 // reads, and may be called again.
 func (w *watch) stop() bool {
-	if w.timer == nil {
-		return w.err == nil || isTimeout(w.err)
-	}
-	stopped := w.timer.Stop()
-	w.timer = nil
-	if stopped {
-		return true
-	}
 	w.mu.Lock()
-	w.stopped = true
-	begun := w.begun
-	w.mu.Unlock()
-	if begun {
-		w.c.rwc.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+	state := w.state
+	w.state = watchOff
+	if state == watchReading {
+		w.c.wakeReader()
 	}
-	<-w.done
-	w.c.rwc.SetReadDeadline(time.Time{})
-	return w.err == nil || isTimeout(w.err)
+	w.mu.Unlock()
+	switch state {
+	case watchArmed:
+		w.timer.Stop()
+	case watchReading:
+		<-w.done
+		w.c.calm()
+	}
+	return w.err == nil
 }
 
 func isTimeout(err error) bool {

@@ -12,7 +12,7 @@ func (p *Proxy) intercept(c *conn, config *tls.Config) {
 	defer p.metrics.open("intercept")()
 	carrier := &carrier{Conn: takeAhead(c.rwc, c.br), c: c, closed: make(chan struct{})}
 	inner := tls.Server(carrier, config)
-	ctx, cancel := context.WithTimeout(p.ctx, p.limits.RequestHeader)
+	ctx, cancel := context.WithTimeout(c.ctx, p.limits.RequestHeader)
 	c.raw.SetDeadline(time.Now().Add(p.limits.RequestHeader))
 	err := inner.HandshakeContext(ctx)
 	cancel()
@@ -20,14 +20,14 @@ func (p *Proxy) intercept(c *conn, config *tls.Config) {
 		p.handshakeFailed(c, err)
 		return
 	}
-	c.raw.SetDeadline(time.Time{})
 	c.over(inner)
+	c.calm()
 	c.secure = true
 	if inner.ConnectionState().NegotiatedProtocol == "h2" {
 		p.h2.serve(c, inner)
 		return
 	}
-	p.serveH1(p.ctx, c, func(w *h1Writer, r *http.Request) bool { return p.serveInside(c, w, r) })
+	p.serveH1(c, func(w *h1Writer, r *http.Request) bool { return p.serveInside(c, w, r) })
 	c.rwc.SetWriteDeadline(time.Now().Add(drainTime))
 	inner.Close() // sends close_notify
 }

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,39 +66,31 @@ func (o *origins) host(t injector.Target) *originHost {
 	return h
 }
 
-// informFunc passes on an informational response.
-type informFunc func(status int, h http.Header)
-
 // roundTrip sends out to its target. The answer's body must be closed.
-func (o *origins) roundTrip(ctx context.Context, t injector.Target, out *http.Request, inform informFunc) (*http.Response, error) {
-	h := o.host(t)
+func (o *origins) roundTrip(ctx context.Context, x *exchange, out *http.Request) (*http.Response, error) {
+	h := o.host(x.target)
 	// An upgrade needs HTTP/1.1 (RFC 9113 section 8.6).
-	upgrade := upgradeType(out.Header) != ""
+	upgrade := x.protocol == "websocket" || x.protocol == "upgrade"
 	for {
 		if h.h2.Load() && !upgrade {
-			return o.overH2(ctx, out, inform)
+			return x.overTransport(ctx, o.h2, out)
 		}
-		c, err := h.get(ctx, o, upgrade)
-		if err != nil {
-			return nil, err
+		c := h.take()
+		if c == nil {
+			var err error
+			if c, err = h.connect(ctx, x, upgrade); err != nil {
+				return nil, err
+			}
+			if c == nil { // the origin chose HTTP/2
+				continue
+			}
 		}
-		if c == nil { // the origin chose HTTP/2
-			continue
-		}
-		resp, again, err := c.exchange(ctx, out, inform)
+		resp, again, err := c.exchange(x, out)
 		if again {
 			continue
 		}
 		return resp, err
 	}
-}
-
-func (o *origins) overH2(ctx context.Context, out *http.Request, inform informFunc) (*http.Response, error) {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-		inform(status, http.Header(h))
-		return nil
-	}})
-	return o.h2.RoundTrip(out.WithContext(ctx))
 }
 
 // dialForH2 gives net/http the connection that chose HTTP/2, or a new one.
@@ -121,15 +111,14 @@ func (o *origins) dialForH2(ctx context.Context, _, address string) (net.Conn, e
 	return h.dial(ctx, o.p, h.config)
 }
 
-// get returns an idle connection that is still open, or a new one; nil when the
-// origin chose HTTP/2.
-func (h *originHost) get(ctx context.Context, o *origins, h1Only bool) (*originConn, error) {
+// take returns an idle connection that is still open, or nil.
+func (h *originHost) take() *originConn {
 	for {
 		h.mu.Lock()
 		n := len(h.idle)
 		if n == 0 {
 			h.mu.Unlock()
-			break
+			return nil
 		}
 		c := h.idle[n-1]
 		h.idle[n-1] = nil
@@ -137,16 +126,25 @@ func (h *originHost) get(ctx context.Context, o *origins, h1Only bool) (*originC
 		h.mu.Unlock()
 		if c.quiet() {
 			c.reused = true
-			return c, nil
+			return c
 		}
 		c.close()
 	}
+}
+
+// connect returns a new connection, nil when the origin chose HTTP/2.
+func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*originConn, error) {
 	config := h.config
 	if h1Only {
 		config = config.Clone()
 		config.NextProtos = []string{"http/1.1"}
 	}
-	tc, err := h.dial(ctx, o.p, config)
+	ctx, end := x.cancel.context(ctx)
+	tc, err := h.dial(ctx, x.p, config)
+	if !end() && err == nil {
+		tc.Close()
+		err = context.Canceled
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +155,7 @@ func (h *originHost) get(ctx context.Context, o *origins, h1Only bool) (*originC
 		h.h2.Store(true)
 		return nil, nil
 	}
-	c := &originConn{host: h, p: o.p, nc: tc}
+	c := &originConn{host: h, p: x.p, nc: tc}
 	c.br, c.bw = bufio.NewReaderSize(tc, 4<<10), bufio.NewWriterSize(tc, 4<<10)
 	return c, nil
 }
@@ -264,32 +262,42 @@ type originConn struct {
 
 func (c *originConn) close() { c.nc.Close() }
 
+// abort implements aborter: it makes whoever uses the connection fail.
+func (c *originConn) abort() { c.nc.NetConn().Close() }
+
+// justUsed is how recently a connection must have carried an answer to be
+// trusted unlooked: an origin that ends with an answer says so in it.
+const justUsed = 5 * time.Millisecond
+
 // quiet reports whether an idle connection is still open with nothing to read:
 // an origin that has closed it, or that speaks unasked, is not written to.
 func (c *originConn) quiet() bool {
-	return c.br.Buffered() == 0 && nothingToRead(c.nc.NetConn())
+	return c.br.Buffered() == 0 && (time.Since(c.since) < justUsed || nothingToRead(c.nc.NetConn()))
 }
 
 // exchange sends a request and reads the head of its answer. again says that
 // the connection had been closed under us and the request can be sent anew.
-func (c *originConn) exchange(ctx context.Context, out *http.Request, inform informFunc) (resp *http.Response, again bool, err error) {
-	stop := context.AfterFunc(ctx, func() { c.nc.NetConn().Close() })
+func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Response, again bool, err error) {
+	if !x.cancel.on(c) {
+		c.host.put(c)
+		return nil, false, context.Canceled
+	}
 	sent, err := c.send(out)
 	var reusable bool
 	if err == nil {
-		resp, reusable, err = c.answer(out, inform, sent)
+		resp, reusable, err = c.answer(x, out, sent)
 	}
 	if err != nil {
-		stop()
+		alive := x.cancel.off()
 		c.close()
 		sent.proceed() // to find the connection closed
-		if ctx.Err() != nil {
-			return nil, false, ctx.Err()
+		if !alive {
+			return nil, false, context.Canceled
 		}
 		again = c.reused && !sent.bodyRead() && retriable(out) && !isTimeout(err)
 		return nil, again, err
 	}
-	body := &originBody{Reader: resp.Body, c: c, stop: stop, sent: sent, reusable: reusable}
+	body := &originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		resp.Body = &upgradedBody{originBody: body}
@@ -391,7 +399,7 @@ func (c *originConn) send(out *http.Request) (*sending, error) {
 const continueTimeout = time.Second
 
 // answer reads the head of the final response.
-func (c *originConn) answer(out *http.Request, inform informFunc, s *sending) (*http.Response, bool, error) {
+func (c *originConn) answer(x *exchange, out *http.Request, s *sending) (*http.Response, bool, error) {
 	if limit := c.p.limits.ResponseHeader; limit > 0 {
 		c.nc.SetReadDeadline(time.Now().Add(limit))
 		defer c.nc.SetReadDeadline(time.Time{})
@@ -413,7 +421,7 @@ func (c *originConn) answer(out *http.Request, inform informFunc, s *sending) (*
 			s.proceed()
 			continue
 		}
-		inform(resp.StatusCode, resp.Header)
+		x.inform(resp.StatusCode, resp.Header)
 	}
 }
 
@@ -421,7 +429,7 @@ func (c *originConn) answer(out *http.Request, inform informFunc, s *sending) (*
 type originBody struct {
 	io.Reader
 	c        *originConn
-	stop     func() bool // ends the watch for cancellation
+	x        *exchange
 	sent     *sending
 	reusable bool
 	over     bool
@@ -448,7 +456,7 @@ func (b *originBody) finish() {
 		return
 	}
 	b.over = true
-	if b.stop() && b.reusable && b.sent.complete() {
+	if b.x.cancel.off() && b.reusable && b.sent.complete() {
 		b.c.host.put(b.c)
 		return
 	}

@@ -51,7 +51,7 @@ func (x *exchange) refuse(ref *Refusal) ending {
 		err = x.ticket.Commit(e)
 	}
 	x.p.told(ref, x.target.Host, err)
-	if x.r.Context().Err() == nil {
+	if !x.cancel.cancelled() {
 		x.extend()
 		ref.write(x.w)
 	}

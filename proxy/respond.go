@@ -18,17 +18,14 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBytes); retu
 func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 	defer resp.Body.Close()
 	x.status = resp.StatusCode
-	h := x.w.Header()
 	if err := hopByHop.ModifyResponse(resp); err != nil {
 		return nil, x.refuse(refuse(CodeUpstreamUnreachable, err))
 	}
-	for name, v := range resp.Header {
-		h[name] = v
-	}
-	for _, name := range []string{"Date", "Content-Type"} {
-		if _, ok := h[name]; !ok && x.r.ProtoMajor == 2 {
-			h[name] = nil // net/http would add one
-		}
+	h := resp.Header
+	if w, ok := x.w.(*h1Writer); ok {
+		w.header = h
+	} else {
+		h = copyHeader(x.w.Header(), h)
 	}
 	if announce(h, resp.Trailer); x.r.ProtoMajor == 1 && len(resp.Trailer) > 0 {
 		delete(h, "Content-Length") // only a chunked body has trailers in HTTP/1.1
@@ -40,6 +37,20 @@ func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 		return nil, broken
 	}
 	return resp.Trailer, complete
+}
+
+// copyHeader fills in an HTTP/2 answer's header, and keeps net/http from adding
+// to it.
+func copyHeader(to, from http.Header) http.Header {
+	for name, v := range from {
+		to[name] = v
+	}
+	for _, name := range []string{"Date", "Content-Type"} {
+		if _, ok := to[name]; !ok {
+			to[name] = nil
+		}
+	}
+	return to
 }
 
 // announce names the trailer fields that will follow (RFC 9110 section 6.6.2).
@@ -59,7 +70,7 @@ func (x *exchange) stream(resp *http.Response) error {
 	if b, ok := resp.Body.(interface{ Buffered() int }); !ok || b.Buffered() == 0 {
 		flusher.Flush() // the body may be long in coming
 	}
-	guard := time.AfterFunc(x.p.limits.IdleStream, x.cancel)
+	guard := time.AfterFunc(x.p.limits.IdleStream, x.cancel.cancel)
 	defer guard.Stop()
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
@@ -88,7 +99,7 @@ func (x *exchange) stream(resp *http.Response) error {
 // their own flow control and are bounded by the guard alone.
 func (x *exchange) extend() {
 	if x.r.ProtoMajor == 1 {
-		x.c.rwc.SetWriteDeadline(time.Now().Add(x.p.limits.IdleStream))
+		x.c.writeBy(x.p.limits.IdleStream)
 	}
 }
 

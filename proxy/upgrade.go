@@ -55,7 +55,7 @@ func (x *exchange) upgrade(resp *http.Response) ending {
 // limit. A WebSocket has no half-closed state (RFC 6455 section 7.1.1).
 func (x *exchange) join(origin io.ReadWriteCloser) {
 	client := x.c.rwc
-	client.SetDeadline(time.Time{})
+	x.c.calm()
 	guard := time.AfterFunc(x.p.limits.IdleUpgrade, func() {
 		origin.Close()
 		x.c.raw.Close()

@@ -12,7 +12,7 @@ import (
 func writeHead(bw *bufio.Writer, r *http.Request) {
 	bw.WriteString(r.Method)
 	bw.WriteByte(' ')
-	bw.WriteString(r.URL.RequestURI())
+	bw.WriteString(r.RequestURI)
 	bw.WriteString(" HTTP/1.1\r\nHost: ")
 	bw.WriteString(r.Host)
 	bw.WriteString("\r\n")
@@ -22,9 +22,6 @@ func writeHead(bw *bufio.Writer, r *http.Request) {
 			continue
 		}
 		for _, v := range values {
-			if v == "" && name == "User-Agent" {
-				continue // stands for "none"
-			}
 			bw.WriteString(name)
 			bw.WriteString(": ")
 			bw.WriteString(v)

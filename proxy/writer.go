@@ -103,9 +103,11 @@ func (w *h1Writer) frame() {
 	}
 }
 
-// newH1Writer must be called before the request's hop-by-hop fields are removed.
-func newH1Writer(bw *bufio.Writer, r *http.Request, closing bool) *h1Writer {
-	return &h1Writer{bw: bw, r: r, close: closing || wantsClose(r)}
+// reset begins the answer to r. It must be called before the request's
+// hop-by-hop fields are removed.
+func (w *h1Writer) reset(bw *bufio.Writer, r *http.Request, closing bool) {
+	w.bw, w.r, w.header, w.status, w.left, w.err = bw, r, nil, 0, 0, nil
+	w.chunked, w.noBody, w.close = false, false, closing || wantsClose(r)
 }
 
 func wantsClose(r *http.Request) bool {
