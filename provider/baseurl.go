@@ -71,6 +71,9 @@ func (d *Definition) chosen(base string) (string, error) {
 	if err := parseBaseURL(base); err != nil {
 		return "", fmt.Errorf("base URL: %w", err)
 	}
+	if sameBaseURL(base, d.DefaultBaseURL()) {
+		base = d.DefaultBaseURL() // one spelling, so that pinned entries compare
+	}
 	return strings.TrimRight(base, "/"), nil
 }
 

@@ -10,3 +10,6 @@
 // after it has shown, on the expression's syntax tree, that every host that
 // can match ends in one literal registrable domain.
 package provider
+
+// The catalogue and the schema under docs/ are made from the definitions.
+//go:generate go test -run ^TestDocs$ . -update

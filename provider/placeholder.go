@@ -91,6 +91,11 @@ func (g *generator) repeat(re *syntax.Regexp, least, most int) {
 	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 		g.fill(re, least, most)
 		return
+	case syntax.OpLiteral:
+		if len(re.Rune) == 1 {
+			g.fill(re, least, most)
+			return
+		}
 	case syntax.OpCapture:
 		if len(re.Sub) == 1 {
 			g.repeat(re.Sub[0], least, most)
@@ -121,6 +126,9 @@ func allIn(re *syntax.Regexp, text string) bool {
 }
 
 func in(re *syntax.Regexp, r rune) bool {
+	if re.Op == syntax.OpLiteral {
+		return re.Rune[0] == r
+	}
 	if re.Op != syntax.OpCharClass {
 		return true
 	}

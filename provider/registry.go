@@ -86,8 +86,10 @@ func readDefinition(path, name string) (*Definition, error) {
 		return nil, inFile(path, err)
 	}
 	if def.Name != name {
-		return nil, inFile(path, Errors{{Path: "name", Msg: fmt.Sprintf("is %q, and the file is called %s", def.Name, name+extension),
-			Fix: fmt.Sprintf("rename the file to %s, or write %q", def.Name+extension, name)}})
+		errs := Errors{{Path: "name", Msg: fmt.Sprintf("is %q, and the file is called %s", def.Name, name+extension),
+			Fix: fmt.Sprintf("rename the file to %s, or write %q", def.Name+extension, name)}}
+		locate(data, errs)
+		return nil, inFile(path, errs)
 	}
 	return def, nil
 }

@@ -16,7 +16,7 @@ func suggest(name string, names []string) []string {
 		distance int
 	}
 	name = strings.ToLower(name)
-	if len(name) > maxNameBytes {
+	if name == "" || len(name) > maxNameBytes {
 		return nil
 	}
 	var near []candidate
