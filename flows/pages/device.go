@@ -59,7 +59,7 @@ func (s *Server) ShowDevice(ctx context.Context, d Device) (wait context.Context
 		defer close(settled)
 		cancel(s.await(wait, f))
 	}()
-	return wait, func() { f.end(nil); <-settled }, nil
+	return wait, func() { f.end(context.Cause(ctx)); <-settled }, nil
 }
 
 func (s *Server) drawDevice(d Device) view {

@@ -177,7 +177,7 @@ func (s *Server) formOf(token string) (found *form) {
 // follow sends the browser from a decided form to the page that comes next. It
 // is another request, so that reloading that page sends nothing twice.
 func (s *Server) follow(w http.ResponseWriter, f *form) {
-	s.expect()
+	s.expect(0)
 	w.Header().Set("Location", s.waitPath(f.version))
 	w.WriteHeader(http.StatusSeeOther)
 }

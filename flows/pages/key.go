@@ -59,7 +59,11 @@ type keyView struct {
 // AskKey asks for an API key and waits for it. It fails with [ErrCancelled],
 // [ErrClosed], [ErrBadForm] or the cause of ctx's end.
 func (s *Server) AskKey(ctx context.Context, k KeyForm) (KeyAnswer, error) {
-	pattern, err := regexp.Compile(`^(?:` + k.Pattern + `)$`)
+	expression := k.Pattern
+	if expression == "" {
+		expression = ".*"
+	}
+	pattern, err := regexp.Compile(`^(?:` + expression + `)$`)
 	if err != nil {
 		return KeyAnswer{}, fmt.Errorf("ask for key: %w: key pattern: %w", ErrBadForm, err)
 	}
@@ -91,8 +95,12 @@ func (s *Server) AskKey(ctx context.Context, k KeyForm) (KeyAnswer, error) {
 func (s *Server) drawKey(k KeyForm, typed url.Values, wrong problems) view {
 	v := s.view("key", "Add your "+clip(s.cfg.DisplayName, maxName)+" API key")
 	v.Wrong = wrong
+	hint := clip(k.Hint, maxText)
+	if hint != "" && strings.HasSuffix(wrong.Of(fieldKey), sentence(hint)) {
+		hint = "" // said already
+	}
 	v.Key = &keyView{
-		Hosts: hostViews(k.Hosts), Hint: clip(k.Hint, maxText),
+		Hosts: hostViews(k.Hosts), Hint: hint,
 		AskBaseURL: k.AskBaseURL, BaseURL: again(typed, fieldBaseURL, k.BaseURL),
 	}
 	return v

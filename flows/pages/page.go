@@ -64,11 +64,20 @@ func parseWait(rest string) (uint64, bool) {
 	return n, err == nil && rest == strconv.FormatUint(n, 10)
 }
 
+// refreshTime is after how long a page that waits asks for the next one: soon
+// enough for a browser to leave the page out of its history.
+const refreshTime = time.Second
+
+// refresh makes a page come back for what follows a version.
+func (s *Server) refresh(v *view, version uint64, after time.Duration) {
+	v.Refresh = strconv.Itoa(int(after/time.Second)) + "; url=" + s.waitPath(version)
+}
+
 // expect notes that a browser has been told to come back.
-func (s *Server) expect() {
+func (s *Server) expect(after time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.due = time.Now().Add(comebackTime)
+	s.due = time.Now().Add(after + comebackTime)
 }
 
 // present says whether a browser is showing a page that goes on by itself.

@@ -31,8 +31,8 @@ const (
 	briefTime = time.Second
 
 	// comebackTime is how long a browser may take to follow a redirect or a
-	// refresh of one second.
-	comebackTime = 2 * time.Second
+	// refresh that is due.
+	comebackTime = time.Second
 
 	// lingerTime bounds how long Close waits for the last page to be fetched.
 	lingerTime = 3 * time.Second
@@ -81,8 +81,9 @@ type Config struct {
 // methods may be called from several goroutines.
 type Server struct {
 	cfg     Config
-	host    string // what the Host header must be
-	token   string // the path's unguessable segment
+	host    string        // what the Host header must be
+	token   string        // the path's unguessable segment
+	hold    time.Duration // holdTime
 	http    *http.Server
 	life    context.Context // ends with the server
 	end     context.CancelFunc
@@ -115,7 +116,7 @@ func Serve(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("serve login pages: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, host: ln.Addr().String(), token: rand.Text(), // 130 bits
+		cfg: cfg, host: ln.Addr().String(), token: rand.Text() /* 130 bits */, hold: holdTime,
 		served: make(chan struct{}), stirred: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	s.current = s.waiting()

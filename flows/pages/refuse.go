@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 )
 
 // A refusal is a request that is not answered with what it asked for. Text is
@@ -48,11 +49,9 @@ var (
 	}
 )
 
-// refuse answers with a refusal and logs its code: of the request only the
-// method, because its address and its body are secrets of the login.
+// refuse answers with a refusal.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
-	s.cfg.Logger.Debug("login page request refused",
-		slog.String("code", no.code), slog.Int("status", no.status), slog.String("method", method(r)))
+	s.note(r, no)
 	if no.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", "GET, HEAD, POST")
 	}
@@ -67,9 +66,33 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
 		}
 		return
 	}
+	write(w, false, no.status, s.explain(no))
+}
+
+// refuseSpent answers a form that comes after the one that counts. A second
+// click on its button takes the answer to the first from the browser, so the
+// page goes on to where that one led.
+func (s *Server) refuseSpent(w http.ResponseWriter, r *http.Request, f *form) {
+	const readTime = 2 * time.Second
+	s.note(r, refuseSpent)
+	v := s.explain(refuseSpent)
+	s.refresh(&v, f.version, readTime)
+	s.expect(readTime)
+	write(w, false, refuseSpent.status, v)
+}
+
+// explain is the page of a refusal.
+func (s *Server) explain(no *refusal) view {
 	v := s.view("result", no.title)
 	v.Lead, v.Mark, v.Current = no.text, markNote, s.base()
-	write(w, false, no.status, v)
+	return v
+}
+
+// note logs a refusal's code, and of the request only the method: its address
+// and its body are secrets of the login.
+func (s *Server) note(r *http.Request, no *refusal) {
+	s.cfg.Logger.Debug("login page request refused",
+		slog.String("code", no.code), slog.Int("status", no.status), slog.String("method", method(r)))
 }
 
 // method is a request's method when it is a known one: a log line is no place

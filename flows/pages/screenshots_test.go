@@ -120,7 +120,7 @@ func TestScreenshots(t *testing.T) {
 		for _, scheme := range []string{"light", "dark"} {
 			t.Run(e.name+"-"+scheme, func(t *testing.T) {
 				tab := person(t)
-				do(t, tab, chromedp.EmulateViewport(720, 480, chromedp.EmulateScale(2)), theme(scheme))
+				do(t, tab, chromedp.EmulateViewport(720, 480, chromedp.EmulateScale(1.5)), theme(scheme))
 				e.show(t, tab)
 				do(t, tab, heading(e.heading))
 				save(t, filepath.Join(dir, e.name+"-"+scheme+".png"), run(t, tab, chromedp.FullScreenshot(100)))

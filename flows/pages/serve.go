@@ -112,19 +112,19 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request, rest string) {
 	v := p.draw()
 	v.Again = rest == waitRest(p.version)
 	if p.waits {
-		v.Refresh = "1; url=" + s.waitPath(p.version)
+		s.refresh(&v, p.version, refreshTime)
+	}
+	if p.waits && r.Method == http.MethodGet { // before the browser can be back
+		s.expect(refreshTime)
 	}
 	write(w, r.Method == http.MethodHead, http.StatusOK, v)
-	if p.waits && r.Method == http.MethodGet {
-		s.expect()
-	}
 }
 
 // after waits until a page other than the seen one is current, at most
 // holdTime, and returns the page that is current then; nil when the client is
 // gone. A brief page is passed over when the next one comes within briefTime.
 func (s *Server) after(r *http.Request, seen uint64) *page {
-	hold, brief := time.NewTimer(holdTime), time.NewTimer(briefTime)
+	hold, brief := time.NewTimer(s.hold), time.NewTimer(briefTime)
 	defer hold.Stop()
 	defer brief.Stop()
 	held, early := true, true
@@ -161,7 +161,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	switch state, v := s.submit(f, values); state {
 	case formSpent:
-		s.refuse(w, r, refuseSpent)
+		s.refuseSpent(w, r, f)
 	case formWrong:
 		write(w, false, http.StatusUnprocessableEntity, v)
 	case formTaken:

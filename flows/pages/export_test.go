@@ -1,0 +1,13 @@
+package pages
+
+import "time"
+
+// SetHold sets how long the request of a waiting page is held back. It is
+// called before the first request.
+func (s *Server) SetHold(d time.Duration) { s.hold = d }
+
+// DisplayOn is Display on another system.
+func DisplayOn(goos string, getenv func(string) string) bool { return display(goos, getenv) }
+
+// Clip is how somebody's words are made fit for a page.
+func Clip(s string, limit int) string { return clip(s, limit) }
