@@ -79,17 +79,17 @@ func appendRequest(b []byte, e *Event) []byte {
 }
 
 // appendChain appends what ties the line to the one before, and closes it.
-func appendChain(b []byte, chain string, seq uint64, prev, after string) []byte {
+func appendChain(b []byte, chain string, seq uint64, prev, after []byte) []byte {
 	b = append(b, `,"chain":"`...)
 	b = append(b, chain...)
 	b = append(b, `","seq":`...)
 	b = strconv.AppendUint(b, seq, 10)
-	if prev != "" {
+	if len(prev) > 0 {
 		b = append(b, `,"prev":"`...)
 		b = append(b, prev...)
 		b = append(b, '"')
 	}
-	if after != "" {
+	if len(after) > 0 {
 		b = append(b, `,"after":"`...)
 		b = append(b, after...)
 		b = append(b, '"')

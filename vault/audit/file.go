@@ -31,28 +31,29 @@ func openAppend(path string) (*os.File, error) {
 	return file, nil
 }
 
-// lastLineHash returns the hash of the last complete line of file, or "" when
+// lastLineHash returns the hash of the last complete line of file, or nil when
 // there is none within reach.
-func lastLineHash(file *os.File) (string, error) {
+func lastLineHash(file *os.File) ([]byte, error) {
 	info, err := file.Stat()
 	if err != nil || info.Size() == 0 {
-		return "", err
+		return nil, err
 	}
 	size := min(info.Size(), 4*MaxLineBytes)
 	tail := make([]byte, size)
 	n, err := file.ReadAt(tail, info.Size()-size)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
+		return nil, err
 	}
 	tail = tail[:n]
 	last := bytes.LastIndexByte(tail, '\n')
 	if last < 0 {
-		return "", nil
+		return nil, nil
 	}
 	tail = tail[:last]
 	start := bytes.LastIndexByte(tail, '\n') + 1
 	if start == 0 && size < info.Size() {
-		return "", nil
+		return nil, nil
 	}
-	return hashLine(tail[start:]), nil
+	hash := hashLine(tail[start:])
+	return hash[:], nil
 }

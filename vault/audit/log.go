@@ -54,8 +54,8 @@ type Log struct {
 
 	chain string // identifies this Log's lines
 	seq   uint64 // of the last line written
-	prev  string // hash of the last line written
-	after string // hash of the line that was last when the file was opened
+	prev  digest // of the last line written, if seq is not 0
+	after []byte // hash of the line that was last when the file was opened, if any
 
 	backlog []Event // promised by a Ticket, and not yet written
 }
@@ -136,9 +136,10 @@ func (l *Log) append(e *Event) error {
 		e.Profile = l.cfg.Profile
 	}
 	e.Actor = l.cfg.Actor
-	after := ""
-	if l.seq == 0 {
-		after = l.after
+	var prev []byte
+	after := l.after
+	if l.seq > 0 {
+		prev, after = l.prev[:], nil
 	}
 	b := l.line[:0]
 	if l.torn { // end the half line that a failed write left, so that ours stands alone
@@ -146,7 +147,7 @@ func (l *Log) append(e *Event) error {
 	}
 	start := len(b)
 	b = appendEvent(b, e)
-	b = appendChain(b, l.chain, l.seq+1, l.prev, after)
+	b = appendChain(b, l.chain, l.seq+1, prev, after)
 	l.line = b
 	n, err := l.file.Write(b)
 	l.room.end += int64(n)
@@ -161,10 +162,13 @@ func (l *Log) append(e *Event) error {
 	return nil
 }
 
-// hashLine returns the SHA-256, in hex, of a line without its newline.
-func hashLine(line []byte) string {
+// digest is the SHA-256, in hex, of a line without its newline.
+type digest [2 * sha256.Size]byte
+
+func hashLine(line []byte) (d digest) {
 	sum := sha256.Sum256(line)
-	return hex.EncodeToString(sum[:])
+	hex.Encode(d[:], sum[:])
+	return d
 }
 
 func unavailable(verb, path string, err error) error {

@@ -127,7 +127,7 @@ func (l *Log) makeRoom(n int64) error {
 		return l.checkFree(need)
 	}
 	err := allocate(l.file, r.end, need+slackBytes+chunkBytes)
-	if errors.Is(err, errNoSpace) { // nearly full: what is needed may still fit
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) { // nearly full, or a quota: what is needed may still fit
 		if err = allocate(l.file, r.end, need); err == nil {
 			r.allocated = r.end + need
 			return nil

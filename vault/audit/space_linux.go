@@ -7,8 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errNoSpace = unix.ENOSPC
-
 // allocate sets aside blocks for file from offset on without changing its size,
 // so that readers see nothing and an append cannot run out of space. The error
 // matches errors.ErrUnsupported where the file system cannot.

@@ -7,8 +7,6 @@ import (
 	"os"
 )
 
-var errNoSpace = errors.New("no space left on device")
-
 // allocate is not available: room is known only by trying.
 func allocate(*os.File, int64, int64) error { return errors.ErrUnsupported }
 

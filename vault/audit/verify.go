@@ -36,7 +36,7 @@ type verifier struct {
 
 type last struct {
 	seq  uint64
-	hash string
+	hash digest
 }
 
 // Verify reads a log, with its rotated files before it if there are any (see
@@ -85,13 +85,13 @@ func (v *verifier) check(line []byte) string {
 		return fmt.Sprintf("chain %s begins at line %d of it: %d removed", l.Chain, l.Seq, l.Seq-1)
 	case known && l.Seq != before.seq+1:
 		return fmt.Sprintf("chain %s goes from %d to %d", l.Chain, before.seq, l.Seq)
-	case known && l.Prev != before.hash:
+	case known && l.Prev != string(before.hash[:]):
 		return fmt.Sprintf("the line before it in chain %s was edited", l.Chain)
 	case !known && l.Seq == 1 && !v.anchored(l.After):
 		return "the line that was last when this chain began is gone or was edited"
 	}
 	hash := hashLine(line)
-	v.seen[hash] = struct{}{}
+	v.seen[string(hash[:])] = struct{}{}
 	v.last[l.Chain] = last{l.Seq, hash}
 	return ""
 }
