@@ -41,6 +41,7 @@ type exchange struct {
 
 	start  time.Time
 	waited time.Duration // for the origin's response head
+	headAt time.Duration // from start to the origin's response head
 	status int
 	up     atomic.Int64 // body bytes sent; the transport counts in its own goroutine
 	down   int64        // body bytes received
@@ -248,9 +249,28 @@ var (
 
 var _ martian.RequestResponseModifier = hopByHop
 
+// hopByHopNames are the fields that make a head worth a closer look. Two
+// Content-Length are refused where heads are read.
+var hopByHopNames = [...]string{"Connection", "Te", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection",
+	"Proxy-Authenticate", "Proxy-Authorization", "Transfer-Encoding"}
+
+// hasHopByHop reports whether a header has anything that is not for the other
+// side. Most have nothing.
+func hasHopByHop(h http.Header) bool {
+	for _, name := range hopByHopNames {
+		if _, ok := h[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 // removeHopByHop removes what concerns this connection alone (RFC 9110 section
 // 7.6.1), keeping an upgrade and the client's readiness for trailers.
 func removeHopByHop(r *http.Request) error {
+	if !hasHopByHop(r.Header) {
+		return nil
+	}
 	upgrade := upgradeType(r.Header)
 	trailers := false
 	for _, v := range r.Header["Te"] {
@@ -353,7 +373,8 @@ func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Resp
 	} else {
 		resp, err = x.overTransport(ctx, x.p.transport, out)
 	}
-	x.waited += time.Since(began)
+	x.headAt = time.Since(x.start)
+	x.waited += x.headAt - began.Sub(x.start)
 	return resp, err
 }
 

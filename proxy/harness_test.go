@@ -208,7 +208,7 @@ func (r *rig) client(h2 bool) *http.Client {
 		tr.TLSClientConfig.NextProtos = []string{"http/1.1"}
 	}
 	r.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: tr, Timeout: 60 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // connect opens a tunnel by hand and returns the connection with its reader.
@@ -338,6 +338,19 @@ func (r *rig) metric(name string, labels ...string) float64 {
 		}
 	}
 	return total
+}
+
+// reaches waits for a metric: an exchange is counted after its answer is sent.
+func (r *rig) reaches(want float64, name string, labels ...string) {
+	r.t.Helper()
+	got := 0.0
+	for range 200 {
+		if got = r.metric(name, labels...); got == want {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	r.t.Errorf("%s%v: got %v, want %v", name, labels, got, want)
 }
 
 var errNoCredential = errors.New("there is none")

@@ -88,15 +88,18 @@ func parseHead(raw []byte) (*head, error) {
 		if line, rest, ok = cutLine(rest); !ok {
 			return nil, fmt.Errorf("%w: line end", errHead)
 		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || !httpguts.ValidHeaderFieldName(name) { // a folded line starts with a space, which is no token
+		colon := strings.IndexByte(line, ':')
+		if colon < 1 {
 			return nil, fmt.Errorf("%w: field name", errHead)
 		}
-		value = strings.Trim(value, " \t")
-		if !httpguts.ValidHeaderFieldValue(value) {
+		key, ok := fieldName(line[:colon])
+		if !ok { // a folded line starts with a space, which is no token
+			return nil, fmt.Errorf("%w: field name", errHead)
+		}
+		value, ok := fieldValue(line[colon+1:])
+		if !ok {
 			return nil, fmt.Errorf("%w: field value", errHead)
 		}
-		key := textproto.CanonicalMIMEHeaderKey(name)
 		if have, ok := h.header[key]; ok {
 			h.header[key] = append(have, value)
 			continue
@@ -105,6 +108,50 @@ func parseHead(raw []byte) (*head, error) {
 		h.header[key], values = values[:1:1], values[1:]
 	}
 	return h, nil
+}
+
+// tokenBytes are those of a field name (RFC 9110 section 5.6.2).
+var tokenBytes = func() (t [256]bool) {
+	for c := range t {
+		t[c] = httpguts.IsTokenRune(rune(c)) && c < 0x80
+	}
+	return t
+}()
+
+// fieldName checks a name and returns it in canonical form, without a copy when
+// it was written so.
+func fieldName(name string) (string, bool) {
+	canonical, upper := true, true
+	for i := range len(name) {
+		c := name[i]
+		if !tokenBytes[c] {
+			return "", false
+		}
+		if upper && 'a' <= c && c <= 'z' || !upper && 'A' <= c && c <= 'Z' {
+			canonical = false
+		}
+		upper = c == '-'
+	}
+	if canonical {
+		return name, true
+	}
+	return textproto.CanonicalMIMEHeaderKey(name), true
+}
+
+// fieldValue trims and checks a value (RFC 9110 section 5.5).
+func fieldValue(v string) (string, bool) {
+	for len(v) > 0 && (v[0] == ' ' || v[0] == '\t') {
+		v = v[1:]
+	}
+	for len(v) > 0 && (v[len(v)-1] == ' ' || v[len(v)-1] == '\t') {
+		v = v[:len(v)-1]
+	}
+	for i := range len(v) {
+		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return "", false
+		}
+	}
+	return v, true
 }
 
 // cutLine cuts at CRLF. A CR or LF of its own is an error.

@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"strconv"
+	"sync"
 	"time"
 
 	"authsome/ca"
@@ -24,6 +24,11 @@ type metrics struct {
 	refusals        *prometheus.CounterVec
 	handshakeErrors *prometheus.CounterVec
 	ambiguous       prometheus.GaugeFunc
+	up, down        prometheus.Counter // of moved, for requests
+
+	mu              sync.RWMutex // guards all below
+	requestCounters map[requestLabels]prometheus.Counter
+	durations       map[string]prometheus.Observer
 }
 
 func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
@@ -55,6 +60,8 @@ func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
 			Name: "authsome_ambiguous_routes", Help: "Host claims that several connections share, so that none is used."},
 			func() float64 { return float64(len(p.cfg.Injector.Table().Ties())) }),
 	}
+	m.up, m.down = m.moved.WithLabelValues("up", "request"), m.moved.WithLabelValues("down", "response")
+	m.requestCounters, m.durations = make(map[requestLabels]prometheus.Counter), make(map[string]prometheus.Observer)
 	// Every known code shows from the start, so that a rate has a beginning.
 	for code := range refusals {
 		m.refusals.WithLabelValues(string(code))
@@ -90,17 +97,61 @@ func (x *exchange) measure(outcome string) {
 		provider = x.route.Provider
 	}
 	took := time.Since(x.start)
-	m.requests.WithLabelValues(provider, outcome, codeClass(x.status), x.protocol).Inc()
-	m.duration.WithLabelValues(provider).Observe(took.Seconds())
-	m.bytes("up", "request", x.up.Load())
-	m.bytes("down", "response", x.down)
+	m.request(requestLabels{provider, outcome, codeClass(x.status), x.protocol}).Inc()
+	m.durationOf(provider).Observe(took.Seconds())
+	if up := x.up.Load(); up > 0 {
+		m.up.Add(float64(up))
+	}
+	if x.down > 0 {
+		m.down.Add(float64(x.down))
+	}
+	if x.waited > 0 {
+		// What follows the answer's head is the origin's time and the
+		// client's; the proxy's own is what came before it.
+		m.overhead.Observe((x.headAt - x.waited).Seconds())
+	}
 }
+
+// requestLabels are the label values of one request counter.
+type requestLabels struct{ provider, outcome, class, protocol string }
+
+// request finds a counter without hashing its labels anew. Providers, outcomes,
+// classes and protocols are all from small sets, so the cache is small too.
+func (m *metrics) request(l requestLabels) prometheus.Counter {
+	m.mu.RLock()
+	c := m.requestCounters[l]
+	m.mu.RUnlock()
+	if c != nil {
+		return c
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c = m.requests.WithLabelValues(l.provider, l.outcome, l.class, l.protocol)
+	m.requestCounters[l] = c
+	return c
+}
+
+func (m *metrics) durationOf(provider string) prometheus.Observer {
+	m.mu.RLock()
+	o := m.durations[provider]
+	m.mu.RUnlock()
+	if o != nil {
+		return o
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o = m.duration.WithLabelValues(provider)
+	m.durations[provider] = o
+	return o
+}
+
+var codeClasses = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
 func codeClass(status int) string {
 	if status < 100 || status > 599 {
 		return "other"
 	}
-	return strconv.Itoa(status/100) + "xx"
+	return codeClasses[status/100]
 }
 
 // handshakeReason names what went wrong in a client's handshake, from a fixed

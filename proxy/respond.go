@@ -18,8 +18,10 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBytes); retu
 func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 	defer resp.Body.Close()
 	x.status = resp.StatusCode
-	if err := hopByHop.ModifyResponse(resp); err != nil {
-		return nil, x.refuse(refuse(CodeUpstreamUnreachable, err))
+	if hasHopByHop(resp.Header) {
+		if err := hopByHop.ModifyResponse(resp); err != nil {
+			return nil, x.refuse(refuse(CodeUpstreamUnreachable, err))
+		}
 	}
 	h := resp.Header
 	if w, ok := x.w.(*h1Writer); ok {
@@ -67,7 +69,9 @@ func (x *exchange) stream(resp *http.Response) error {
 	if x.r.Method == http.MethodHead || resp.ContentLength == 0 || resp.Body == http.NoBody {
 		return nil
 	}
-	if b, ok := resp.Body.(interface{ Buffered() int }); !ok || b.Buffered() == 0 {
+	if b, ok := resp.Body.(*originBody); ok && resp.ContentLength > 0 && int64(b.Buffered()) >= resp.ContentLength {
+		return x.whole(b, int(resp.ContentLength))
+	} else if !ok || b.Buffered() == 0 {
 		flusher.Flush() // the body may be long in coming
 	}
 	guard := time.AfterFunc(x.p.limits.IdleStream, x.cancel.cancel)
@@ -93,6 +97,23 @@ func (x *exchange) stream(resp *http.Response) error {
 			return readErr
 		}
 	}
+}
+
+// whole passes on a body that came together with its head.
+func (x *exchange) whole(b *originBody, n int) error {
+	p, err := b.c.br.Peek(n)
+	if err != nil {
+		return err
+	}
+	x.extend()
+	if _, err := x.w.Write(p); err != nil {
+		return err
+	}
+	b.c.br.Discard(n)
+	b.Reader.(*lengthBody).n = 0
+	b.finish()
+	x.down = int64(n)
+	return nil
 }
 
 // extend gives the client time to take the next piece. HTTP/2 connections have
