@@ -1,53 +1,33 @@
 package injector
 
 import (
-	"net/url"
-	"path"
+	"slices"
 	"strings"
 )
 
-// forms are the readings that an origin might make of one request path. A
-// credential is only attached when all of them route alike.
-type forms struct {
-	list [5]string
-	n    int
-}
-
-func (f *forms) add(p string) {
-	for _, have := range f.list[:f.n] {
-		if have == p {
-			return
+// readings returns every form that an origin might match instead of a path as
+// it is written: decoded once or twice, with backslashes for slashes, with path
+// parameters dropped (RFC 3986 section 3.3; servlet containers read "/a/..;x/b"
+// as "/b"), with repeated slashes merged, with dot segments removed, and all of
+// these together. Which of them an origin does cannot be known, and the order
+// matters: RFC 3986 section 5.2.4 by the letter keeps the empty segments that
+// most servers merge first. A credential is only attached when all forms route
+// alike.
+func readings(escaped string) []string {
+	list := []string{escaped}
+	add := func(p string) {
+		if !slices.Contains(list, p) {
+			list = append(list, p)
 		}
 	}
-	f.list[f.n] = p
-	f.n++
-}
-
-// readings returns the forms of an escaped path: as written, decoded, cleaned,
-// decoded and cleaned, and with path parameters dropped (RFC 3986 section 3.3;
-// servlet containers read "/a/..;x/b" as "/b"). The common path, with nothing
-// to decode or clean, has one reading and costs no allocation.
-func readings(escaped string) (f forms, ok bool) {
-	if escaped == "" {
-		escaped = "/"
+	for _, step := range []func(string) string{
+		dropParameters, removeDots, unescape, unescape, slashes, dropParameters, mergeSlashes, removeDots,
+	} {
+		for _, p := range list[:len(list):len(list)] {
+			add(step(p))
+		}
 	}
-	f.add(escaped)
-	if plain(escaped) {
-		return f, true
-	}
-	f.add(clean(escaped))
-	decoded, err := url.PathUnescape(escaped)
-	if err != nil {
-		return f, false
-	}
-	// A doubly encoded path decodes to one that still holds an escape; which
-	// origins decode twice cannot be known, so it is one more reading.
-	if twice, err := url.PathUnescape(decoded); err == nil && twice != decoded {
-		f.add(clean(twice))
-	}
-	f.add(clean(decoded))
-	f.add(clean(dropParameters(strings.ReplaceAll(decoded, `\`, "/"))))
-	return f, true
+	return list
 }
 
 // plain reports whether a path reads the same to everybody.
@@ -65,14 +45,40 @@ func plain(p string) bool {
 	return true
 }
 
-// clean resolves dot segments and repeated slashes, keeping a final slash.
-func clean(p string) string {
-	c := path.Clean("/" + p)
-	if c != "/" && strings.HasSuffix(p, "/") {
-		c += "/"
+// unescape decodes the escapes that are well formed and leaves the others, as
+// lenient origins do. A strict decoder would refuse the path.
+func unescape(p string) string {
+	if !strings.Contains(p, "%") {
+		return p
 	}
-	return c
+	b := make([]byte, 0, len(p))
+	for i := 0; i < len(p); i++ {
+		if p[i] == '%' && i+2 < len(p) {
+			if hi, lo := unhex(p[i+1]), unhex(p[i+2]); hi < 16 && lo < 16 {
+				b = append(b, hi<<4|lo)
+				i += 2
+				continue
+			}
+		}
+		b = append(b, p[i])
+	}
+	return string(b)
 }
+
+// unhex returns the value of a hexadecimal digit, 16 for anything else.
+func unhex(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 16
+}
+
+func slashes(p string) string { return strings.ReplaceAll(p, `\`, "/") }
 
 // dropParameters removes ";parameters" from every segment.
 func dropParameters(p string) string {
@@ -84,6 +90,35 @@ func dropParameters(p string) string {
 		segments[i], _, _ = strings.Cut(s, ";")
 	}
 	return strings.Join(segments, "/")
+}
+
+func mergeSlashes(p string) string {
+	for strings.Contains(p, "//") {
+		p = strings.ReplaceAll(p, "//", "/")
+	}
+	return p
+}
+
+// removeDots is remove_dot_segments of RFC 3986 section 5.2.4.
+func removeDots(p string) string {
+	if !strings.Contains(p, "/.") {
+		return p
+	}
+	segments := strings.Split(p, "/")
+	kept := segments[:0]
+	for i, s := range segments {
+		if s != "." && s != ".." {
+			kept = append(kept, s)
+			continue
+		}
+		if s == ".." && len(kept) > 1 {
+			kept = kept[:len(kept)-1]
+		}
+		if i == len(segments)-1 {
+			kept = append(kept, "")
+		}
+	}
+	return strings.Join(kept, "/")
 }
 
 // under reports whether p lies at or below prefix, on a segment boundary. The

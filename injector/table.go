@@ -182,11 +182,11 @@ type Match struct {
 	Tied  []string // "provider/connection" of connections that tie
 }
 
-// Match finds the connection for a request to target. The path is matched
-// decoded and cleaned, and refused with [ErrAmbiguousPath] when another reading
-// of it would route differently. The request's [ConnectionHeader] picks among
-// the connections in the table and is removed; a name that none of the
-// candidates has is [ErrNotGranted].
+// Match finds the connection for a request to target. A path is refused with
+// [ErrAmbiguousPath] when some reading of it, such as the decoded or the cleaned
+// one, would route differently than it does as written. The request's
+// [ConnectionHeader] picks among the connections in the table and is removed; a
+// name that none of the candidates has is [ErrNotGranted].
 func (t *Table) Match(target Target, r *http.Request) (Match, error) {
 	pick := takeConnection(r.Header)
 	var c candidates
@@ -194,15 +194,17 @@ func (t *Table) Match(target Target, r *http.Request) (Match, error) {
 	if c.empty() {
 		return Match{}, nil
 	}
-	paths, ok := readings(r.URL.EscapedPath())
-	if !ok {
-		return Match{}, ErrAmbiguousPath
+	written := r.URL.EscapedPath()
+	if written == "" {
+		written = "/"
 	}
-	best, err := c.best(paths.list[0], pick)
-	for _, p := range paths.list[1:paths.n] {
-		other, otherErr := c.best(p, pick)
-		if other.route != best.route || len(other.tied) != len(best.tied) || otherErr != err {
-			return Match{}, ErrAmbiguousPath
+	best, err := c.best(written, pick)
+	if !plain(written) && c.prefixed() {
+		for _, p := range readings(written)[1:] {
+			other, otherErr := c.best(p, pick)
+			if other.route != best.route || len(other.tied) != len(best.tied) || otherErr != err {
+				return Match{}, ErrAmbiguousPath
+			}
 		}
 	}
 	if err != nil || best.route == nil || best.route.Never {
@@ -263,6 +265,13 @@ func (c *candidates) best(p, pick string) (choice, error) {
 		return choice{route: win}, nil
 	}
 	return choice{tied: connectionNames(append(tied, win))}, nil
+}
+
+// prefixed reports whether the path of a request matters at all.
+func (c *candidates) prefixed() bool {
+	found := false
+	c.each(func(_ int, r *Route) { found = found || r.Pattern.PathPrefix != "" })
+	return found
 }
 
 // claims reports whether any connection would have been a candidate for p.
