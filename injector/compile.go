@@ -36,7 +36,11 @@ func Compile(def *provider.Definition, c Connection) ([]*Route, error) {
 			Injects: forHost(injects, host), Headers: resolved.Headers, Refreshable: def.AuthType == provider.AuthOAuth2})
 	}
 	for _, endpoint := range append(resolved.OwnEndpoints(), c.TokenURL) {
-		if r := never(def.Name, endpoint); r != nil {
+		r, err := never(def.Name, endpoint)
+		if err != nil {
+			return nil, fmt.Errorf("connection %s/%s: endpoint %q: %w", def.Name, c.Name, endpoint, err)
+		}
+		if r != nil {
 			routes = append(routes, r)
 		}
 	}
@@ -62,16 +66,20 @@ func forHost(injects []provider.Inject, host string) []provider.Inject {
 }
 
 // never returns the route of an endpoint that must not be given a credential,
-// nil for one that could not get one anyway.
-func never(name, endpoint string) *Route {
+// nil for one that could not get one anyway. An endpoint that no pattern can
+// describe is an error: it would go unprotected.
+func never(name, endpoint string) (*Route, error) {
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return nil
+	if err != nil {
+		return nil, fmt.Errorf("parse: %w", err)
 	}
-	u.RawQuery, u.Fragment, u.User = "", "", nil
+	if u.Scheme != "https" || u.Host == "" {
+		return nil, nil
+	}
+	u.RawQuery, u.ForceQuery, u.Fragment, u.User = "", false, "", nil
 	pattern, err := provider.ParseHostURL(u.String())
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return &Route{Provider: name, Pattern: pattern, Never: true}
+	return &Route{Provider: name, Pattern: pattern, Never: true}, nil
 }

@@ -106,15 +106,12 @@ func orDefault(s, def string) string {
 // expand fills a template of a definition. {credential.1} and {credential.2}
 // are the halves of a credential written "first:second".
 func expand(template, cred string) (string, error) {
-	if strings.Contains(template, "{credential.") {
-		first, second, ok := strings.Cut(cred, ":")
-		if !ok {
-			return "", fmt.Errorf("%w: expected first:second", ErrCredentialShape)
-		}
-		template = strings.ReplaceAll(template, "{credential.1}", first)
-		return strings.ReplaceAll(template, "{credential.2}", second), nil
+	first, second, halves := strings.Cut(cred, ":")
+	if !halves && strings.Contains(template, "{credential.") {
+		return "", fmt.Errorf("%w: expected first:second", ErrCredentialShape)
 	}
-	return strings.ReplaceAll(template, "{credential}", cred), nil
+	// In one pass: what looks like a template in a credential is text.
+	return strings.NewReplacer(provider.FirstTemplate, first, provider.SecondTemplate, second, provider.CredentialTemplate, cred).Replace(template), nil
 }
 
 // defaults sets headers that a provider wants on every call, such as a version,
