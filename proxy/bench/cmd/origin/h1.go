@@ -19,15 +19,22 @@ const (
 )
 
 var (
-	kilobyte = bytes.Repeat([]byte("0123456789abcdef"), 64)
-	answer1k = append([]byte("HTTP/1.1 200 OK\r\n"+fields+"Content-Type: application/json\r\nContent-Length: 1024\r\n\r\n"), kilobyte...)
-	headSSE  = []byte("HTTP/1.1 200 OK\r\n" + fields + "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-	done     = []byte("HTTP/1.1 200 OK\r\n" + fields + "Content-Length: 0\r\n\r\n")
-	denied   = []byte("HTTP/1.1 401 Unauthorized\r\n" + fields + "Content-Length: 0\r\n\r\n")
-	missing  = []byte("HTTP/1.1 404 Not Found\r\n" + fields + "Content-Length: 0\r\n\r\n")
+	kilobyte  = bytes.Repeat([]byte("0123456789abcdef"), 64)
+	answer1k  = json(1)
+	answer16k = json(16)
+	headSSE   = []byte("HTTP/1.1 200 OK\r\n" + fields + "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+	done      = []byte("HTTP/1.1 200 OK\r\n" + fields + "Content-Length: 0\r\n\r\n")
+	denied    = []byte("HTTP/1.1 401 Unauthorized\r\n" + fields + "Content-Length: 0\r\n\r\n")
+	missing   = []byte("HTTP/1.1 404 Not Found\r\n" + fields + "Content-Length: 0\r\n\r\n")
 
 	zeros = make([]byte, 128<<10)
 )
+
+// json is a whole answer of so many kilobytes.
+func json(kilobytes int) []byte {
+	head := "HTTP/1.1 200 OK\r\n" + fields + "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(kilobytes<<10) + "\r\n\r\n"
+	return append([]byte(head), bytes.Repeat(kilobyte, kilobytes)...)
+}
 
 // eventGap lies between the events of /sse, and eventCount is how many come.
 const (
@@ -77,6 +84,9 @@ func answer(c net.Conn, br *bufio.Reader, head []byte) error {
 	switch string(path) {
 	case "/1k":
 		_, err := c.Write(answer1k)
+		return err
+	case "/16k":
+		_, err := c.Write(answer16k)
 		return err
 	case "/100m":
 		return download(c, big)
