@@ -19,6 +19,11 @@ func (p *Proxy) Serve(l net.Listener) error {
 	if p.cfg.Token.IsZero() && !isLoopback(l.Addr()) {
 		return ErrOpenListener
 	}
+	return p.accept(l, p.serveFront)
+}
+
+// accept gives each connection of l to serve.
+func (p *Proxy) accept(l net.Listener, serve func(*conn)) error {
 	p.mu.Lock()
 	if p.closing.Load() { // Shutdown has closed the listeners that it knew
 		p.mu.Unlock()
@@ -43,12 +48,12 @@ func (p *Proxy) Serve(l net.Listener) error {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
-		p.admit(nc)
+		p.admit(nc, serve)
 	}
 }
 
 // admit gives a connection its slot and goroutine, or turns it away.
-func (p *Proxy) admit(nc net.Conn) {
+func (p *Proxy) admit(nc net.Conn, serve func(*conn)) {
 	c := newConn(nc)
 	select {
 	case p.slots <- struct{}{}:
@@ -73,7 +78,7 @@ func (p *Proxy) admit(nc net.Conn) {
 	go func() {
 		var cancel context.CancelFunc
 		c.ctx, cancel = context.WithCancel(p.ctx)
-		p.serveFront(c)
+		serve(c)
 		cancel()
 		nc.Close()
 		p.mu.Lock()
@@ -115,11 +120,11 @@ type authenticator struct {
 	any  bool // no token is configured
 }
 
-func newAuthenticator(token secret.Text) authenticator {
-	return authenticator{want: sha256.Sum256([]byte(token.Reveal())), any: token.IsZero()}
+func newAuthenticator(token secret.Text) *authenticator {
+	return &authenticator{want: sha256.Sum256([]byte(token.Reveal())), any: token.IsZero()}
 }
 
-func (a authenticator) accepts(r *http.Request) bool {
+func (a *authenticator) accepts(r *http.Request) bool {
 	v := r.Header["Proxy-Authorization"]
 	if a.any || len(v) != 1 {
 		return false
@@ -138,7 +143,7 @@ func (a authenticator) accepts(r *http.Request) bool {
 // authenticated reports whether the client may use the proxy: by its token on
 // this request, or by who it is.
 func (p *Proxy) authenticated(c *conn, r *http.Request) bool {
-	if p.auth.accepts(r) {
+	if p.acceptsToken(c, r) {
 		return true
 	}
 	if !c.checked {

@@ -19,17 +19,18 @@ type conn struct {
 	br  *bufio.Reader
 	bw  *bufio.Writer
 
-	target  injector.Target // of an intercepted connection; zero at the front
-	secure  bool            // the inside is TLS: the only place for a credential
-	allowed bool            // the peer is trusted without a token
-	checked bool            // allowed has been decided
-	host    string          // the Host spelling last found to be target
-	ctx     context.Context // ends with the connection
-	watch   watch           // of the request being served
-	w       h1Writer        // of the request being served
-	reads   time.Time       // read deadline in force, zero for none
-	writes  time.Time       // write deadline in force, zero for none
-	idle    atomic.Bool     // waiting for a request: may be closed at once
+	target  injector.Target               // of an intercepted connection; zero at the front
+	secure  bool                          // the inside is TLS: the only place for a credential
+	allowed bool                          // the peer is trusted without a token
+	checked bool                          // allowed has been decided
+	host    string                        // the Host spelling last found to be target
+	ctx     context.Context               // ends with the connection
+	watch   watch                         // of the request being served
+	w       h1Writer                      // of the request being served
+	reads   time.Time                     // read deadline in force, zero for none
+	writes  time.Time                     // write deadline in force, zero for none
+	idle    atomic.Bool                   // waiting for a request: may be closed at once
+	token   atomic.Pointer[authenticator] // accepted its last token; nil: came in without
 }
 
 func newConn(nc net.Conn) *conn {

@@ -24,7 +24,7 @@ func (p *Proxy) connect(c *conn, w *h1Writer, r *http.Request) bool {
 	if p.cfg.Injector.Table().Covers(target) {
 		return p.connectCovered(c, w, r)
 	}
-	if !p.cfg.Egress.allows(target) {
+	if !p.egress.Load().allows(target) {
 		return p.answer(c, w, r, refuse(CodeEgressDenied, nil))
 	}
 	return p.connectTunnel(c, w, r)
@@ -81,7 +81,7 @@ func (p *Proxy) connectCovered(c *conn, w *h1Writer, r *http.Request) bool {
 // tunnelUnknown joins a client that speaks neither TLS nor HTTP to its target:
 // it cannot get a credential that way, and it may have good reason.
 func (p *Proxy) tunnelUnknown(c *conn, r *http.Request) {
-	if !p.cfg.Egress.allows(c.target) {
+	if !p.egress.Load().allows(c.target) {
 		p.report(c, r, refuse(CodeEgressDenied, nil))
 		return
 	}

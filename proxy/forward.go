@@ -124,7 +124,7 @@ func (x *exchange) prepare(ctx context.Context) *Refusal {
 	if ref := x.match(); ref != nil {
 		return ref
 	}
-	if x.route == nil && !x.p.cfg.Egress.allows(x.target) {
+	if x.route == nil && !x.p.egress.Load().allows(x.target) {
 		return refuse(CodeEgressDenied, nil)
 	}
 	if err := removeHopByHop(x.r); err != nil {

@@ -117,7 +117,8 @@ type Proxy struct {
 	metrics   *metrics
 	transport *http.Transport // to http:// origins
 	origins   *origins        // to https:// origins
-	auth      authenticator
+	auth      atomic.Pointer[authenticator]
+	egress    atomic.Pointer[Egress]
 	h2        *h2Server
 
 	closing atomic.Bool
@@ -148,8 +149,9 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
-		auth:      newAuthenticator(cfg.Token),
 		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{})}
+	p.auth.Store(newAuthenticator(cfg.Token))
+	p.egress.Store(&cfg.Egress)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.slots = make(chan struct{}, p.limits.Connections)
 	p.transport = p.newTransport()
