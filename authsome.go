@@ -111,7 +111,8 @@ func (h *Home) wrapper(getenv func(string) string) (vault.KeyWrapper, error) {
 		}
 		return vault.EnvKey(key), nil
 	default:
-		return nil, fmt.Errorf("%w: encryption mode %q cannot be opened here", ErrConfig, mode)
+		return nil, &FileError{Path: h.configPath(), Err: fmt.Errorf("%w: encryption mode %q cannot be opened here", ErrConfig, mode),
+			Next: "use the authsome that made this home"}
 	}
 }
 
@@ -122,7 +123,8 @@ func envSecret(getenv func(string) string, name string) (secret.Text, error) {
 	}
 	path := getenv(name + "_FILE")
 	if path == "" {
-		return secret.Text{}, fmt.Errorf("%w: set %s or %s_FILE", ErrConfig, name, name)
+		return secret.Text{}, &FileError{Path: name, Err: fmt.Errorf("%w: it is not set, and the home's encryption mode is env", ErrConfig),
+			Next: "set " + name + " to the key, or " + name + "_FILE to a file that holds it"}
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {

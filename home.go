@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
+	"authsome/flows"
 	"authsome/provider"
 )
 
@@ -131,8 +133,11 @@ func OpenHome(dir string) (h *Home, created bool, err error) {
 
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return &FileError{Path: dir, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)),
-			Next: "make the directory writable, or set AUTHSOME_HOME to one that is"}
+		next := "make the directory writable, or set AUTHSOME_HOME to one that is"
+		if errors.Is(err, syscall.ENOTDIR) {
+			next = "set AUTHSOME_HOME to a directory, or move the file away"
+		}
+		return &FileError{Path: dir, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: next}
 	}
 	return nil
 }
@@ -206,7 +211,7 @@ func decodeFile(path string, b []byte, v any) error {
 	if err == nil {
 		return nil
 	}
-	fail := &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrConfig, err), Next: "mend the JSON at that line; the file was left as it is"}
+	fail := &FileError{Path: path, Next: "mend the JSON at that line; the file was left as it is"}
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	offset := int64(-1)
@@ -214,7 +219,9 @@ func decodeFile(path string, b []byte, v any) error {
 		offset = syntax.Offset
 	} else if errors.As(err, &kind) {
 		offset = kind.Offset
+		err = fmt.Errorf("%s cannot be a %s", firstOf(kind.Field, "the file"), kind.Value)
 	}
+	fail.Err = fmt.Errorf("%w: %w", ErrConfig, err)
 	if offset >= 0 && offset <= int64(len(b)) {
 		fail.Line = 1 + bytes.Count(b[:offset], []byte("\n"))
 	}
@@ -304,7 +311,7 @@ func (h *Home) KeyPath() string { return filepath.Join(h.Dir, "master.key") }
 // as fs.ErrExist.
 func (h *Home) CreateProfile(name, description string) error {
 	if err := provider.ValidName(name); err != nil {
-		return fmt.Errorf("%w: profile: %w", ErrConfig, err)
+		return fmt.Errorf("%w: profile: %w", flows.ErrBadName, err)
 	}
 	if _, err := os.Stat(h.profileFile(name)); err == nil {
 		return fmt.Errorf("profile %s: %w", name, fs.ErrExist)
@@ -320,7 +327,7 @@ func (h *Home) CreateProfile(name, description string) error {
 func (h *Home) Profile(name string) (ProfileInfo, error) {
 	var info ProfileInfo
 	if err := provider.ValidName(name); err != nil {
-		return info, fmt.Errorf("%w: profile: %w", ErrConfig, err)
+		return info, fmt.Errorf("%w: profile: %w", flows.ErrBadName, err)
 	}
 	path := h.profileFile(name)
 	b, err := os.ReadFile(path)

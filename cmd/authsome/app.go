@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,7 +24,7 @@ var version = "dev"
 // app is what every command shares: the process's streams and the global flags.
 type app struct {
 	getenv         func(string) string
-	stdin          io.Reader
+	stdin          io.Reader // an *input
 	stdout, stderr io.Writer
 
 	json, quiet, noColor, verbose bool
@@ -48,11 +49,9 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
   authsome run -- python agent.py`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       buildVersion(),
 		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:          func(cmd *cobra.Command, _ []string) error { return a.bare(cmd) },
 	}
-	root.SetVersionTemplate("authsome {{.Version}}\n")
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
@@ -64,14 +63,32 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
 	flags.BoolVar(&a.verbose, "verbose", false, "log what happens to stderr and to logs/authsome.log")
 	flags.StringVar(&a.profile, "profile", "", "profile to use (also: AUTHSOME_PROFILE)")
 	flags.StringVar(&a.logFile, "log-file", "", "log to this file")
-	flags.BoolP("version", "v", false, "print the version")
+	root.Flags().BoolP("version", "v", false, "print the version")
 	root.AddCommand(newInit(a), newList(a), newInspect(a), newLogin(a), newLogout(a), newRevoke(a), newRemove(a), newGet(a),
-		newExport(a), newRun(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a))
-	root.CompletionOptions.HiddenDefaultCmd = false
+		newExport(a), newRun(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a), newCompletion(a))
 	for _, c := range root.Commands() {
-		c.ValidArgsFunction = completion(a, c)
+		if c.ValidArgs == nil {
+			c.ValidArgsFunction = completion(a, c)
+		}
 	}
 	return root
+}
+
+// bare is the root command without a subcommand: the version, or help.
+func (a *app) bare(cmd *cobra.Command) error {
+	if wanted, err := cmd.Flags().GetBool("version"); err != nil || !wanted {
+		if err == nil && a.json {
+			err = usageError(cmd, errors.New("what command?"))
+		}
+		if err == nil {
+			err = cmd.Help()
+		}
+		return err
+	}
+	if a.json {
+		return a.emit(map[string]any{"authsome_version": buildVersion()})
+	}
+	return a.print("authsome %s", buildVersion())
 }
 
 func buildVersion() string {

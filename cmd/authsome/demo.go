@@ -132,7 +132,7 @@ func (a *app) runDemo(ctx context.Context, home string, api *demoAPI) (demoResul
 	if err != nil {
 		return result, err
 	}
-	return demoFindings(client, api, key, answer, argv, env)
+	return a.demoFindings(client, api, key, answer, argv, env)
 }
 
 func demoLogin(ctx context.Context, client *authsome.Client, key secret.Text) error {
@@ -185,8 +185,8 @@ func (s *session) demoChild(ctx context.Context) (answer []byte, argv, env []str
 	return answer, argv, env, nil
 }
 
-func demoFindings(client *authsome.Client, api *demoAPI, key secret.Text, answer []byte, argv, env []string) (demoResult, error) {
-	events, err := readAudit(client.Home.AuditPath(), audit.Filter{Event: "inject"})
+func (a *app) demoFindings(client *authsome.Client, api *demoAPI, key secret.Text, answer []byte, argv, env []string) (demoResult, error) {
+	events, err := a.readAudit(client.Home.AuditPath(), audit.Filter{Event: "inject"}, 0)
 	if err != nil {
 		return demoResult{}, err
 	}

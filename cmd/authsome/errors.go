@@ -63,6 +63,16 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// atMostArgs is exactArgs with arguments that may be left away.
+func atMostArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return usageError(cmd, fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[len(names)]))
+		}
+		return nil
+	}
+}
+
 // classes map errors to their stable code and exit code; the first match wins.
 var classes = []struct {
 	is   error
@@ -81,15 +91,15 @@ var classes = []struct {
 	{oauth.ErrCancelled, "Cancelled", exitCancelled, "run the command again when ready"},
 	{flows.ErrLoginFailed, "AuthenticationFailed", exitAuth, ""},
 	{flows.ErrBadSecret, "InvalidSecret", exitAuth, "check the key and log in again"},
-	{flows.ErrBadName, "InvalidName", exitUsage, "use letters, digits, '.', '_' and '-', starting with a letter or digit"},
+	{flows.ErrBadName, "InvalidName", exitUsage, "choose another name"},
 	{flows.ErrBadInput, "InvalidInput", exitUsage, ""},
 	{provider.ErrExists, "ProviderExists", exitOther, "add --force to replace it"},
-	{authsome.ErrNoProfile, "ProfileNotFound", exitOther, "run: authsome profile list"},
+	{authsome.ErrNoProfile, "ProfileNotFound", exitOther, "leave --profile and AUTHSOME_PROFILE away to use the default profile"},
 	{authsome.ErrConfig, "ConfigInvalid", exitOther, ""},
 	{authsome.ErrHome, "StoreUnavailable", exitStore, ""},
 	{vault.ErrLocked, "StoreUnavailable", exitStore, "another process holds the store; try again"},
-	{vault.ErrWrongKey, "StoreUnavailable", exitStore, "restore the key that the vault was made with"},
-	{vault.ErrKeyMissing, "StoreUnavailable", exitStore, "restore master.key from your backup; without it the vault cannot be opened"},
+	{vault.ErrWrongKey, "StoreUnavailable", exitStore, "nothing was changed; only the key that the vault was made with opens it"},
+	{vault.ErrKeyMissing, "StoreUnavailable", exitStore, "nothing was changed; only the key that the vault was made with opens it"},
 	{vault.ErrUnavailable, "StoreUnavailable", exitStore, "check the disk and the permissions of the authsome home"},
 	{vault.ErrConflict, "StoreConflict", exitStore, "another process changed the same record; try again"},
 	{audit.ErrUnavailable, "AuditUnavailable", exitStore, "check free disk space and the permissions of audit.log"},
@@ -101,7 +111,7 @@ func describe(err error) *fault {
 	if errors.As(err, &own) {
 		return own
 	}
-	out := &fault{code: "Error", exit: exitOther, msg: err.Error(), hint: "run: authsome doctor", err: err}
+	out := &fault{code: "Error", exit: exitOther, msg: err.Error(), hint: "run it again with --verbose to see more", err: err}
 	for _, c := range classes {
 		if errors.Is(err, c.is) {
 			out.code, out.exit, out.hint = c.code, c.exit, c.hint
@@ -114,7 +124,12 @@ func describe(err error) *fault {
 	}
 	var integrity *vault.IntegrityError
 	if errors.As(err, &integrity) {
-		out.code, out.exit, out.hint = "StoreUnavailable", exitStore, "log in again with --force to replace the record, or restore a backup"
+		out.code, out.exit = "StoreUnavailable", exitStore
+		out.hint = "restore a backup, or run: authsome login " + recordProvider(integrity.Key) + " --reset"
+	}
+	var corrupt *vault.CorruptError
+	if errors.As(err, &corrupt) {
+		out.hint = "nothing was changed"
 	}
 	var definition *provider.Error
 	if out.code == "Error" && errors.As(err, &definition) {
@@ -126,13 +141,21 @@ func describe(err error) *fault {
 	return out
 }
 
+// recordProvider is the provider in the key of a record, profile:P:PROVIDER:….
+func recordProvider(key string) string {
+	if parts := strings.Split(key, ":"); len(parts) > 2 {
+		return parts[2]
+	}
+	return "PROVIDER"
+}
+
 // exit reports a command's end and returns the exit code.
 func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil {
 		return a.code
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = context.Canceled
+		err = &fault{code: "Cancelled", exit: exitCancelled, msg: "cancelled", hint: "run the command again when ready", err: err}
 	}
 	f := describe(err)
 	msg := strings.ReplaceAll(strings.TrimSpace(f.msg), "\n", "; ")

@@ -26,7 +26,7 @@ safe to eval, json prints a flat map. A refresh token is never printed.`,
 		Example: `  export $(authsome export github)
   eval "$(authsome export --format shell)"
   authsome export openai --format json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostArgs("PROVIDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			render, ok := exportFormats[format]
 			if !ok {
@@ -80,11 +80,14 @@ func (a *app) exported(ctx context.Context, args []string, connection string) (v
 		return nil, nil, err
 	}
 	held, err := client.Broker.List(ctx)
-	if err != nil {
+	if held == nil {
 		return nil, nil, err
 	}
 	var all []flows.Exported
 	var errs []error
+	if err != nil { // single records; the others are in held
+		errs = append(errs, err)
+	}
 	for _, name := range sortedKeys(held) {
 		for _, c := range held[name].Connections {
 			if connection != "" && c.Name != connection {

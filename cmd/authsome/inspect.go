@@ -21,9 +21,9 @@ The output is a definition file: save it to override a bundled provider.`,
 			if err != nil {
 				return err
 			}
-			held, err := client.Broker.List(cmd.Context())
-			if err != nil {
-				return err
+			held, damaged := client.Broker.List(cmd.Context())
+			if held == nil {
+				return damaged
 			}
 			b, err := json.Marshal(entry.Definition)
 			if err != nil {
@@ -40,7 +40,7 @@ The output is a definition file: save it to override a bundled provider.`,
 				return err
 			}
 			a.printed = true
-			return a.print("%s", out.String())
+			return orError(a.print("%s", out.String()), damaged)
 		},
 	}
 }

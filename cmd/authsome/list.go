@@ -44,19 +44,21 @@ func newList(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := listProviders(cmd.Context(), client)
-			if err != nil {
-				return err
+			all, damaged := listProviders(cmd.Context(), client)
+			if all == nil {
+				return damaged
 			}
 			if connected {
 				all = keep(all, func(p listedProvider) bool { return p.State == "connected" })
 			}
 			if a.json {
-				return a.emit(map[string]any{"profile": client.Profile,
+				err = a.emit(map[string]any{"profile": client.Profile,
 					"bundled": keep(all, func(p listedProvider) bool { return p.Source == "bundled" }),
 					"custom":  keep(all, func(p listedProvider) bool { return p.Source == "custom" })})
+			} else {
+				err = a.printProviders(all, time.Now())
 			}
-			return a.printProviders(all, time.Now())
+			return orError(err, damaged)
 		},
 	}
 	cmd.Flags().BoolVar(&connected, "connected", false, "only providers with a connection")
@@ -73,16 +75,26 @@ func keep(in []listedProvider, want func(listedProvider) bool) []listedProvider 
 	return out
 }
 
-func listProviders(ctx context.Context, client *authsome.Client) ([]listedProvider, error) {
-	held, err := client.Broker.List(ctx)
-	if err != nil {
-		return nil, err
+// listProviders returns what can be listed. damaged names the records that
+// cannot be read; without any list it says why there is none.
+func listProviders(ctx context.Context, client *authsome.Client) (all []listedProvider, damaged error) {
+	held, damaged := client.Broker.List(ctx)
+	if held == nil {
+		return nil, damaged
 	}
-	var all []listedProvider
 	for _, e := range client.Registry.All() {
 		all = append(all, listed(e, held[e.Name]))
 	}
-	return all, nil
+	return all, damaged
+}
+
+// orError is err, or else what is to be said at the end though the command did
+// its work.
+func orError(err, afterwards error) error {
+	if err != nil {
+		return err
+	}
+	return afterwards
 }
 
 func listed(e *provider.Entry, held *flows.Listing) listedProvider {

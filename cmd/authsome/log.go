@@ -1,10 +1,11 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"authsome/vault/audit"
@@ -12,68 +13,129 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// logFlags are the flags of log.
+type logFlags struct {
+	lines                 int
+	since, provider, name string
+	follow                bool
+}
+
 func newLog(a *app) *cobra.Command {
-	var n int
-	var since, name, event string
+	var f logFlags
 	cmd := &cobra.Command{
-		Use:     "log",
-		Short:   "Print the audit log",
-		Example: "  authsome log -n 20\n  authsome log --since 1h --event inject --json",
+		Use:   "log",
+		Short: "Print the audit log",
+		Long: `Print the audit log: what was attached, where, by which run, and what was
+refused. With --follow, go on until interrupted; with --json as well, print one
+JSON value on each line.`,
+		Example: "  authsome log -n 20\n  authsome log --since 1h --event inject --json\n  authsome log --follow --provider github",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter := audit.Filter{Provider: name, Event: event}
-			if since != "" {
-				var err error
-				if filter.Since, err = parseSince(since, time.Now()); err != nil {
-					return usageError(cmd, err)
-				}
+			filter, err := f.filter()
+			if err != nil {
+				return usageError(cmd, err)
 			}
 			client, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}
-			events, err := readAudit(client.Home.AuditPath(), filter)
+			events, err := a.readAudit(client.Home.AuditPath(), filter, f.lines)
 			if err != nil {
 				return err
 			}
-			if n > 0 && len(events) > n {
-				events = events[len(events)-n:]
+			if f.follow {
+				return a.followAudit(cmd.Context(), client.Home.AuditPath(), filter, events)
 			}
 			if a.json {
 				return a.emit(events)
 			}
-			for _, e := range events {
-				if err := a.print("%s", auditLine(e)); err != nil {
-					return err
-				}
-			}
-			return nil
+			return a.printEvents(events)
 		},
 	}
-	cmd.Flags().IntVarP(&n, "lines", "n", 50, "print the last N entries, 0 for all")
-	cmd.Flags().StringVar(&since, "since", "", "only entries after this: 90s, 2h, 7d, or an RFC 3339 time")
-	cmd.Flags().StringVar(&name, "provider", "", "only entries of this provider")
-	cmd.Flags().StringVar(&event, "event", "", "only entries of this event")
+	cmd.Flags().IntVarP(&f.lines, "lines", "n", 50, "print the last N entries, 0 for all")
+	cmd.Flags().StringVar(&f.since, "since", "", "only entries after this: 90s, 2h, 7d, or an RFC 3339 time")
+	cmd.Flags().StringVar(&f.provider, "provider", "", "only entries of this provider")
+	cmd.Flags().StringVar(&f.name, "event", "", "only entries of this event")
+	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "print new entries as they come")
 	return cmd
 }
 
-func readAudit(path string, filter audit.Filter) ([]audit.Event, error) {
+func (f logFlags) filter() (audit.Filter, error) {
+	filter := audit.Filter{Provider: f.provider, Event: f.name}
+	if f.lines < 0 {
+		return filter, fmt.Errorf("--lines %d: want a number of entries, or 0 for all", f.lines)
+	}
+	if f.since == "" {
+		return filter, nil
+	}
+	var err error
+	filter.Since, err = parseSince(f.since, time.Now())
+	return filter, err
+}
+
+// readAudit returns the last n events, all of them if n is 0. A line that
+// cannot be read is told and left out.
+func (a *app) readAudit(path string, filter audit.Filter, n int) ([]audit.Event, error) {
 	events := []audit.Event{}
-	f, err := os.Open(path)
+	r, err := audit.OpenAll(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return events, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	for e, err := range audit.Read(f, filter) {
+	defer r.Close()
+	for e, err := range audit.Read(r, filter) {
+		var line *audit.LineError
+		if errors.As(err, &line) {
+			a.warn("%s: %v", path, line)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		events = append(events, e)
+		if events = append(events, e); n > 0 && len(events) >= 2*n+1024 {
+			events = append(events[:0], events[len(events)-n:]...)
+		}
+	}
+	if n > 0 && len(events) > n {
+		events = events[len(events)-n:]
 	}
 	return events, nil
+}
+
+// followAudit prints the events there are and those that come, until it is
+// interrupted, which is how it is meant to end.
+func (a *app) followAudit(ctx context.Context, path string, filter audit.Filter, events []audit.Event) error {
+	print := func(e audit.Event) error { return a.print("%s", auditLine(e)) }
+	if a.json {
+		a.printed = true
+		enc := json.NewEncoder(a.stdout)
+		enc.SetEscapeHTML(false)
+		print = func(e audit.Event) error { return enc.Encode(e) }
+	}
+	for _, e := range events {
+		if err := print(e); err != nil {
+			return err
+		}
+	}
+	for e, err := range audit.Follow(ctx, path, filter) {
+		if err != nil {
+			a.warn("%s: %v", path, err)
+		} else if err := print(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) printEvents(events []audit.Event) error {
+	for _, e := range events {
+		if err := a.print("%s", auditLine(e)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func parseSince(s string, now time.Time) (time.Time, error) {
@@ -81,7 +143,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 	var days int
-	if _, err := fmt.Sscanf(s, "%dd", &days); err == nil && fmt.Sprintf("%dd", days) == s {
+	if _, err := fmt.Sscanf(s, "%dd", &days); err == nil && days >= 0 && fmt.Sprintf("%dd", days) == s {
 		return now.AddDate(0, 0, -days), nil
 	}
 	d, err := time.ParseDuration(s)
@@ -92,7 +154,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 }
 
 func auditLine(e audit.Event) string {
-	line := fmt.Sprintf("%s  %-9s  %-6s", e.Time.Format(time.RFC3339), e.Event, e.Outcome)
+	line := fmt.Sprintf("%s  %-9s  %s", e.Time.Format(time.RFC3339), e.Event, e.Outcome)
 	if e.Provider != "" {
 		line += "  " + e.Provider
 		if e.Connection != "" {
@@ -104,6 +166,12 @@ func auditLine(e audit.Event) string {
 	}
 	if e.Code != "" {
 		line += "  " + e.Code
+	}
+	if e.ExitCode != nil {
+		line += fmt.Sprintf("  exit %d", *e.ExitCode)
+	}
+	if e.Actor.Run != "" {
+		line += "  run=" + e.Actor.Run
 	}
 	return line
 }

@@ -73,7 +73,11 @@ func (p *prompter) finish(err error) {
 
 // terminal returns stdin when a person is at it.
 func (a *app) terminal() (*os.File, bool) {
-	in, ok := a.stdin.(*os.File)
+	stdin, ok := a.stdin.(*input)
+	if !ok {
+		return nil, false
+	}
+	in, ok := stdin.r.(*os.File)
 	return in, ok && term.IsTerminal(int(in.Fd()))
 }
 

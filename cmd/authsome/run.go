@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"sort"
 	"strings"
+	"syscall"
 
 	"authsome"
 	"authsome/ca"
@@ -66,8 +67,8 @@ command's, or 128+n when signal n ended it.`,
 func addGrantFlags(cmd *cobra.Command, a *app, f *grantFlags) {
 	cmd.Flags().StringArrayVar(&f.providers, "provider", nil, "attach this provider's credential only (repeatable; default: all that are connected)")
 	cmd.Flags().StringArrayVar(&f.connections, "connection", nil, "use this connection, PROVIDER=NAME (repeatable)")
-	cmd.RegisterFlagCompletionFunc("provider", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return a.providerNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+	cmd.RegisterFlagCompletionFunc("provider", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return a.providerNames(), cobra.ShellCompDirectiveNoFileComp
 	})
 }
 
@@ -86,13 +87,21 @@ func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
 	if err != nil {
 		return err
 	}
+	// From here on a signal is the child's, though it may have to wait for it:
+	// to die of one now would leave files behind.
+	signals := make(chan os.Signal, 16)
+	if heeded := notIgnored(forwarded...); len(heeded) > 0 {
+		signal.Notify(signals, heeded...)
+		defer signal.Stop(signals)
+	}
 	session, err := a.startSession(ctx, f)
 	if err != nil {
 		return ownFailure(err)
 	}
-	code, err := session.child(ctx, path, argv)
-	if closeErr := session.close(ctx); err == nil {
-		err = closeErr
+	code, err := session.child(ctx, path, argv, signals)
+	// Once the child has run, its code is ours, whatever else went wrong.
+	if closeErr := session.close(ctx); closeErr != nil {
+		a.warn("%v", closeErr)
 	}
 	a.code = code
 	if err != nil {
@@ -107,6 +116,8 @@ func lookCommand(name string) (string, error) {
 	switch {
 	case err == nil:
 		return path, nil
+	case errors.Is(err, syscall.EISDIR):
+		return "", &fault{code: "NotExecutable", exit: exitNotExecutable, msg: name + ": is a directory", hint: "name a program", err: err}
 	case errors.Is(err, fs.ErrPermission):
 		return "", &fault{code: "NotExecutable", exit: exitNotExecutable, msg: name + ": not executable", hint: "check the file's permissions", err: err}
 	case errors.Is(err, exec.ErrDot):
@@ -206,20 +217,16 @@ func (s *session) serveMetrics(addr string) error {
 }
 
 // child runs the command and returns its exit code.
-func (s *session) child(ctx context.Context, path string, argv []string) (int, error) {
+func (s *session) child(ctx context.Context, path string, argv []string, signals <-chan os.Signal) (int, error) {
 	if err := ctx.Err(); err != nil {
-		return exitCancelled, err
+		return exitCancelled, errors.Join(err, s.ended(exitCancelled, audit.Failed))
 	}
 	cmd := &exec.Cmd{Path: path, Args: argv, Env: s.environment(os.Environ()), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, forwarded...)
-	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return exitNotExecutable, &fault{code: "NotExecutable", exit: exitNotExecutable, msg: argv[0] + ": not executable", hint: "check the file's permissions", err: err}
-		}
-		return exitNotExecutable, &fault{code: "NotExecutable", exit: exitNotExecutable, msg: fmt.Sprintf("%s: %v", argv[0], errors.Unwrap(err)), hint: "is it a program for this machine?", err: err}
+		s.ended(exitNotExecutable, audit.Failed) // nothing ran: what did not start is the error to tell
+		return exitNotExecutable, notExecutable(argv[0], err)
 	}
+	s.app.printed = true // stdout is the child's now
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	for {
@@ -230,13 +237,24 @@ func (s *session) child(ctx context.Context, path string, argv []string) (int, e
 			}
 		case err := <-done:
 			code := exitCode(cmd, err)
-			return code, s.ended(code)
+			if err := s.ended(code, audit.OK); err != nil {
+				s.app.warn("the end of the run is not on record: %v", err)
+			}
+			return code, nil
 		}
 	}
 }
 
-func (s *session) ended(code int) error {
-	return s.client.Audit.Write(audit.Event{Event: "run.end", Profile: s.client.Profile, Outcome: "ok", ExitCode: &code})
+func notExecutable(name string, err error) error {
+	f := &fault{code: "NotExecutable", exit: exitNotExecutable, msg: name + ": not executable", hint: "check the file's permissions", err: err}
+	if cause := errors.Unwrap(err); cause != nil && !errors.Is(err, fs.ErrPermission) {
+		f.msg, f.hint = fmt.Sprintf("%s: %v", name, cause), "is it a program for this machine?"
+	}
+	return f
+}
+
+func (s *session) ended(code int, outcome string) error {
+	return s.client.Audit.Write(audit.Event{Event: "run.end", Profile: s.client.Profile, Outcome: outcome, ExitCode: &code})
 }
 
 // environment is the parent's with our variables set and our secrets removed.

@@ -17,21 +17,25 @@ func newWhoami(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := listProviders(cmd.Context(), client)
-			if err != nil {
-				return err
+			all, damaged := listProviders(cmd.Context(), client)
+			if all == nil {
+				return damaged
 			}
 			connected := []string{}
 			for _, p := range keep(all, func(p listedProvider) bool { return p.State == "connected" }) {
 				connected = append(connected, p.Name)
 			}
 			if a.json {
-				return a.emit(map[string]any{"home_directory": client.Home.Dir, "active_profile": client.Profile,
+				return orError(a.emit(map[string]any{"home_directory": client.Home.Dir, "active_profile": client.Profile,
 					"authsome_version": buildVersion(), "encryption_mode": client.Home.Config.Encryption.Mode,
-					"connected_providers_count": len(connected), "connected_providers": connected})
+					"connected_providers_count": len(connected), "connected_providers": connected}), damaged)
 			}
-			return a.print("home: %s\nprofile: %s\nversion: %s\nencryption: %s\nconnected: %d (%s)", client.Home.Dir, client.Profile,
-				buildVersion(), client.Home.Config.Encryption.Mode, len(connected), strings.Join(connected, ", "))
+			names := "none"
+			if len(connected) > 0 {
+				names = strings.Join(connected, ", ")
+			}
+			return orError(a.print("home: %s\nprofile: %s\nversion: %s\nencryption: %s\nconnected: %s", client.Home.Dir, client.Profile,
+				buildVersion(), client.Home.Config.Encryption.Mode, names), damaged)
 		},
 	}
 }
