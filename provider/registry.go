@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Where an [Entry] comes from.
@@ -29,12 +30,17 @@ type Entry struct {
 	Overrides bool   // a custom one that replaces a bundled one
 }
 
-// Registry knows the bundled definitions and the user's own. It does not change
-// once it is loaded, and is safe for concurrent use.
+// Registry knows the bundled definitions and the user's own. It changes by
+// Reload alone, and is safe for concurrent use.
 type Registry struct {
 	bundled map[string]*bundle
-	custom  map[string]*Entry
-	bad     map[string]error // names whose user file cannot be used
+	own     atomic.Pointer[ownFiles]
+}
+
+// ownFiles are the user's definitions, as they were last read.
+type ownFiles struct {
+	custom map[string]*Entry
+	bad    map[string]error // names whose file cannot be used
 }
 
 // Load makes a registry of the bundled definitions and of the user's files in
@@ -45,13 +51,25 @@ type Registry struct {
 // definition of that name does not take its place in silence.
 func Load(dir string) (*Registry, []error) {
 	r := Bundled()
-	r.custom, r.bad = map[string]*Entry{}, map[string]error{}
+	return r, r.Reload(dir)
+}
+
+// Reload reads the user's files in dir anew, for what is asked from here on.
+// The errors are those of [Load].
+func (r *Registry) Reload(dir string) []error {
+	own := &ownFiles{custom: map[string]*Entry{}, bad: map[string]error{}}
+	errs := own.read(dir, r.bundled)
+	r.own.Store(own)
+	return errs
+}
+
+func (own *ownFiles) read(dir string, bundled map[string]*bundle) []error {
 	if dir == "" {
-		return r, nil
+		return nil
 	}
 	files, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil
+		return nil
 	}
 	var errs []error
 	if err != nil {
@@ -66,13 +84,13 @@ func Load(dir string) (*Registry, []error) {
 		def, err := readDefinition(path, name)
 		if err != nil {
 			errs = append(errs, err)
-			r.bad[name] = err
+			own.bad[name] = err
 			continue
 		}
-		_, overrides := r.bundled[name]
-		r.custom[name] = &Entry{Definition: def, Source: SourceCustom, Path: path, Overrides: overrides}
+		_, overrides := bundled[name]
+		own.custom[name] = &Entry{Definition: def, Source: SourceCustom, Path: path, Overrides: overrides}
 	}
-	return r, errs
+	return errs
 }
 
 // readDefinition reads a user's file, which must be called after the provider.
@@ -123,13 +141,21 @@ func inFile(path string, err error) error {
 	return err
 }
 
+func (r *Registry) files() *ownFiles {
+	if own := r.own.Load(); own != nil {
+		return own
+	}
+	return &ownFiles{}
+}
+
 // Lookup returns the entry of a name. It fails with the error of the user's file
 // of that name, or with a [*NotFoundError].
 func (r *Registry) Lookup(name string) (*Entry, error) {
-	if err := r.bad[name]; err != nil {
+	own := r.files()
+	if err := own.bad[name]; err != nil {
 		return nil, err
 	}
-	if e, ok := r.custom[name]; ok {
+	if e, ok := own.custom[name]; ok {
 		return e, nil
 	}
 	if b, ok := r.bundled[name]; ok {
@@ -141,13 +167,14 @@ func (r *Registry) Lookup(name string) (*Entry, error) {
 // Names returns the names of all usable entries, sorted, without reading the
 // bundled ones.
 func (r *Registry) Names() []string {
-	names := make([]string, 0, len(r.bundled)+len(r.custom))
+	own := r.files()
+	names := make([]string, 0, len(r.bundled)+len(own.custom))
 	for name := range r.bundled {
-		if r.bad[name] == nil && r.custom[name] == nil {
+		if own.bad[name] == nil && own.custom[name] == nil {
 			names = append(names, name)
 		}
 	}
-	for name := range r.custom {
+	for name := range own.custom {
 		names = append(names, name)
 	}
 	slices.Sort(names)
