@@ -31,6 +31,10 @@ type Options struct {
 	Run     string              // names the run in audit entries
 	Clock   func() time.Time    // nil: time.Now
 	Logger  *slog.Logger        // nil: discarded
+
+	// Passphrase asks for the passphrase of mode "passphrase" when
+	// AUTHSOME_PASSPHRASE_FILE is not set. Nil: it must be set.
+	Passphrase vault.AskPassphrase
 }
 
 // Client is an open profile. Its methods are safe for concurrent use.
@@ -40,6 +44,7 @@ type Client struct {
 	Profile  string
 	Registry *provider.Registry
 	Vault    *vault.Vault
+	Store    *vault.Bolt // what Vault is in
 	Broker   *flows.Broker
 	Audit    *audit.Log
 	Warnings []error // user definitions that could not be loaded
@@ -78,42 +83,58 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	return c, nil
 }
 
-func (c *Client) openVault(ctx context.Context, o Options) error {
-	wrapper, err := c.Home.wrapper(o.Getenv)
+func (c *Client) openVault(ctx context.Context, o Options) (err error) {
+	if c.Store, err = vault.OpenBolt(c.Home.StorePath(c.Profile), vault.BoltConfig{Logger: o.Logger}); err != nil {
+		return err
+	}
+	// What the store was made with counts, not what new ones are made with: a
+	// change of mode that was cut short leaves some of each.
+	mode, err := vault.Mode(ctx, c.Store)
 	if err != nil {
 		return err
 	}
-	store, err := vault.OpenBolt(c.Home.StorePath(c.Profile), vault.BoltConfig{})
+	wrapper, err := c.Home.Wrapper(firstOf(mode, c.Home.Config.Encryption.Mode), o)
 	if err != nil {
 		return err
 	}
-	c.Vault, err = vault.Open(ctx, vault.Config{Store: store, Wrapper: wrapper, Audit: c.Audit, Clock: o.Clock, Logger: o.Logger})
+	c.Vault, err = vault.Open(ctx, vault.Config{Store: c.Store, Wrapper: wrapper, Audit: c.Audit, Clock: o.Clock, Logger: o.Logger})
 	if err != nil {
 		return err
 	}
-	c.Broker, err = flows.New(flows.Config{Vault: c.Vault, Profile: c.Profile, Registry: c.Registry, Clock: o.Clock, Logger: o.Logger})
+	c.Broker, err = flows.New(flows.Config{Vault: c.Vault, Profile: c.Profile, Registry: c.Registry, Clock: o.Clock, Logger: o.Logger, Getenv: o.Getenv})
 	return err
 }
 
-// wrapper returns the key wrapper of the home's encryption mode.
-func (h *Home) wrapper(getenv func(string) string) (vault.KeyWrapper, error) {
-	switch mode := h.Config.Encryption.Mode; mode {
-	case "local_key":
+// Wrapper returns the key wrapper of an encryption mode: local_key, keyring,
+// passphrase or env.
+func (h *Home) Wrapper(mode string, o Options) (vault.KeyWrapper, error) {
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	switch mode {
+	case vault.ModeLocalKey:
 		stores, err := filepath.Glob(filepath.Join(h.Dir, "profiles", "*", "store.db"))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrHome, err)
 		}
 		return vault.LocalKey(h.KeyPath(), stores...), nil
-	case "env":
-		key, err := envSecret(getenv, "AUTHSOME_MASTER_KEY")
+	case vault.ModeEnv:
+		key, err := envSecret(o.Getenv, "AUTHSOME_MASTER_KEY")
 		if err != nil {
 			return nil, err
 		}
 		return vault.EnvKey(key), nil
-	default:
-		return nil, &FileError{Path: h.configPath(), Err: fmt.Errorf("%w: encryption mode %q cannot be opened here", ErrConfig, mode),
-			Next: "use the authsome that made this home"}
+	case vault.ModeKeyring:
+		return vault.Keyring(h.Dir), nil
+	case vault.ModePassphrase:
+		return vault.Passphrase(func(ctx context.Context, confirm bool) (secret.Text, error) {
+			if o.Passphrase != nil && o.Getenv("AUTHSOME_PASSPHRASE_FILE") == "" {
+				return o.Passphrase(ctx, confirm)
+			}
+			return envSecret(o.Getenv, "AUTHSOME_PASSPHRASE")
+		}), nil
 	}
+	return nil, fmt.Errorf("%w: encryption mode %.20q is not local_key, keyring, passphrase or env", ErrConfig, mode)
 }
 
 // envSecret reads NAME or the file that NAME_FILE points to.
@@ -154,6 +175,3 @@ func firstOf(values ...string) string {
 func (c *Client) Record(event, provider, connection string) error {
 	return c.Audit.Write(audit.Event{Event: event, Profile: c.Profile, Provider: provider, Connection: connection, Outcome: "ok"})
 }
-
-// DisplayHosts words where a definition's credential goes, for a prompt.
-func DisplayHosts(def *provider.Definition) string { return strings.Join(def.HostURL, ", ") }

@@ -323,6 +323,21 @@ func (h *Home) CreateProfile(name, description string) error {
 	return writeJSON(h.profileFile(name), ProfileInfo{name, now, now, description})
 }
 
+// DeleteProfile removes a profile and everything in it. The default profile
+// cannot be removed.
+func (h *Home) DeleteProfile(name string) error {
+	if _, err := h.Profile(name); err != nil {
+		return err
+	}
+	if name == h.Config.DefaultProfile {
+		return fmt.Errorf("%w: %s is the default profile", ErrConfig, name)
+	}
+	if err := os.RemoveAll(h.ProfileDir(name)); err != nil {
+		return &FileError{Path: h.ProfileDir(name), Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "check the directory's permissions"}
+	}
+	return nil
+}
+
 // Profile reads a profile's metadata.
 func (h *Home) Profile(name string) (ProfileInfo, error) {
 	var info ProfileInfo

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"authsome"
 	"authsome/provider"
@@ -65,7 +66,7 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
 	flags.StringVar(&a.logFile, "log-file", "", "log to this file")
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.AddCommand(newInit(a), newList(a), newInspect(a), newLogin(a), newLogout(a), newRevoke(a), newRemove(a), newGet(a),
-		newExport(a), newRun(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a), newCompletion(a))
+		newExport(a), newRun(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a), newProfile(a), newConnection(a), newVault(a), newCA(a), newCompletion(a))
 	for _, c := range root.Commands() {
 		if c.ValidArgs == nil {
 			c.ValidArgsFunction = completion(a, c)
@@ -110,7 +111,7 @@ func (a *app) openRun(ctx context.Context, runID string) (*authsome.Client, erro
 	if a.client != nil {
 		return a.client, nil
 	}
-	client, err := authsome.Open(ctx, authsome.Options{Profile: a.profile, Getenv: a.getenv, Run: runID, Logger: a.logger()})
+	client, err := authsome.Open(ctx, a.options(runID))
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +125,14 @@ func (a *app) openRun(ctx context.Context, runID string) (*authsome.Client, erro
 	}
 	return client, nil
 }
+
+// options say how the home is opened.
+func (a *app) options(runID string) authsome.Options {
+	return authsome.Options{Profile: a.profile, Getenv: a.getenv, Run: runID, Logger: a.logger(), Passphrase: a.askPassphrase}
+}
+
+// now is the time that the person at the terminal reads.
+func (a *app) now() time.Time { return time.Now() }
 
 // secretVariables never reach a child.
 var secretVariables = []string{"AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_PASSPHRASE", "AUTHSOME_PASSPHRASE_FILE"}
