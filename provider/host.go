@@ -47,10 +47,14 @@ func CanonicalHost(h string) (string, error) {
 	}
 	if !plainASCII(h) {
 		mapped, err := idna.Lookup.ToASCII(h)
-		if err != nil {
-			return "", fmt.Errorf("host %q is not a domain name (%s)", h, err)
+		if err == nil {
+			// Once more: of some names, the result breaks rules (RFC 5893) that
+			// are only applied to what comes in.
+			name, err = idna.Lookup.ToASCII(mapped)
 		}
-		name = mapped
+		if err != nil || name != mapped {
+			return "", fmt.Errorf("host %q is not a domain name (%v)", h, err)
+		}
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	if err := checkName(name); err != nil {

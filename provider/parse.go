@@ -248,7 +248,7 @@ func (dec *decoder) injects(path string, raw json.RawMessage) []Inject {
 
 // jsonType names the type of a JSON value.
 func jsonType(raw json.RawMessage) string {
-	raw = bytes.TrimLeft(raw, " \t\r\n")
+	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 {
 		return "nothing"
 	}
