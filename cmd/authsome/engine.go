@@ -4,17 +4,20 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"authsome"
 	"authsome/ca"
 	"authsome/flows"
 	"authsome/injector"
+	"authsome/provider"
 	"authsome/proxy"
 	"authsome/vault/secret"
 
@@ -67,7 +70,14 @@ type engine struct {
 	proxy     *proxy.Proxy
 	registry  *prometheus.Registry
 	token     secret.Text
+	granted   atomic.Pointer[granted]
 	stopWatch context.CancelFunc
+}
+
+// granted are the connections that a proxy may use.
+type granted struct {
+	providers []string            // none: all
+	choose    map[string][]string // provider → connections
 }
 
 // engineConfig is what differs between run, proxy and demo.
@@ -77,6 +87,9 @@ type engineConfig struct {
 	egress   proxy.Egress
 	upstream func(*url.URL) (*url.URL, error)
 	proxy    proxy.Config // Dial, RootCAs, TrustPeer and the like
+
+	token     *secret.Text                                            // nil: a random one; zero: none
+	authority func(context.Context, ca.Config) (*ca.Authority, error) // nil: one in memory
 }
 
 // gcPercent trades a few megabytes for CPU time: the live heap of a proxy is
@@ -94,9 +107,10 @@ func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engi
 		[]string{"provider", "outcome"})
 	e.registry.MustRegister(refreshes)
 	client.Broker.Observe(func(provider, outcome string) { refreshes.WithLabelValues(provider, outcome).Inc() })
+	e.granted.Store(&granted{cfg.grants, cfg.choose})
 	watchCtx, stop := context.WithCancel(ctx)
 	e.stopWatch = stop
-	if err := client.Broker.Watch(watchCtx, func() { e.update(a, cfg) }); err != nil {
+	if err := client.Broker.Watch(watchCtx, func() { e.update(a) }); err != nil {
 		stop()
 		return nil, err
 	}
@@ -108,20 +122,16 @@ func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engi
 }
 
 func (e *engine) assemble(ctx context.Context, a *app, cfg engineConfig) (err error) {
-	dns, ips := e.client.Registry.PermittedDNS()
-	for _, r := range e.injector.Table().Hosts() {
-		if ip := net.ParseIP(r); ip != nil {
-			ips = append(ips, ip)
-			continue
-		}
-		dns = append(dns, r)
+	if cfg.authority == nil {
+		cfg.authority = ca.New
 	}
-	if e.authority, err = ca.New(ctx, ca.Config{PermittedDNS: dns, PermittedIPs: ips, Logger: a.logger()}); err != nil {
+	dns, ips := e.permitted()
+	if e.authority, err = cfg.authority(ctx, ca.Config{PermittedDNS: dns, PermittedIPs: ips, Logger: a.logger()}); err != nil {
 		return fmt.Errorf("make certificate authority: %w", err)
 	}
-	raw := make([]byte, 32)
-	rand.Read(raw) // never fails, see crypto/rand
-	e.token = secret.New(base64.RawURLEncoding.EncodeToString(raw))
+	if e.token = newToken(); cfg.token != nil {
+		e.token = *cfg.token
+	}
 
 	p := cfg.proxy
 	p.Injector, p.Authority, p.Audit, p.Token = e.injector, e.authority, e.client.Audit, e.token
@@ -134,10 +144,38 @@ func (e *engine) assemble(ctx context.Context, a *app, cfg engineConfig) (err er
 	return nil
 }
 
+// permitted are the names and addresses that the authority has to vouch for.
+func (e *engine) permitted() (dns []string, ips []net.IP) {
+	dns, ips = e.client.Registry.PermittedDNS()
+	for _, host := range e.injector.Table().Hosts() {
+		if ip := net.ParseIP(host); ip != nil {
+			ips = append(ips, ip)
+			continue
+		}
+		dns = append(dns, host)
+	}
+	return dns, ips
+}
+
+// newToken makes a token that nobody can guess.
+func newToken() secret.Text {
+	raw := make([]byte, 32)
+	rand.Read(raw) // never fails, see crypto/rand
+	return secret.New(base64.RawURLEncoding.EncodeToString(raw))
+}
+
 // update builds the route table anew from the vault's snapshot. A connection
 // whose routes do not compile is left out, and said so.
-func (e *engine) update(a *app, cfg engineConfig) {
-	grants, err := e.client.Broker.Grants(cfg.grants, cfg.choose)
+func (e *engine) update(a *app) {
+	may := e.granted.Load()
+	grants, err := e.client.Broker.Grants(may.providers, may.choose)
+	if errors.Is(err, provider.ErrNotFound) {
+		// Registered since we started, perhaps.
+		for _, err := range e.client.Registry.Reload(e.client.Home.ProvidersDir()) {
+			a.logger().Warn("provider definition left out", "error", err)
+		}
+		grants, err = e.client.Broker.Grants(may.providers, may.choose)
+	}
 	if err != nil {
 		a.logger().Warn("some connections cannot be used", "error", err)
 	}
