@@ -52,7 +52,22 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.src.Read(p)
 	b.bytes += int64(n)
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
+	}
 	return n, err
+}
+
+// bodyError is returned when the client's body ends early or is malformed: the
+// request must not look whole to its origin, nor wait for what will not come.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "read request body: " + e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+func isBodyError(err error) bool {
+	var b *bodyError
+	return errors.As(err, &b)
 }
 
 // Close implements io.Closer.

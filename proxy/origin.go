@@ -291,6 +291,9 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 		alive := x.cancel.off()
 		c.close()
 		sent.proceed() // to find the connection closed
+		if bad := sent.failed(); bad != nil {
+			err = bad
+		}
 		if !alive {
 			return nil, false, context.Canceled
 		}
@@ -342,6 +345,22 @@ func (s *sending) proceed() {
 	}
 }
 
+// failed returns what was wrong with the client's body, nil when nothing was
+// or when it is still being sent.
+func (s *sending) failed() error {
+	if s == nil || s.done == nil {
+		return nil
+	}
+	select {
+	case <-s.done:
+		if isBodyError(s.err) {
+			return s.err
+		}
+	default:
+	}
+	return nil
+}
+
 // complete reports whether the whole body has been sent, without waiting.
 func (s *sending) complete() bool {
 	if s == nil || s.done == nil {
@@ -378,7 +397,6 @@ func (c *originConn) send(out *http.Request) (*sending, error) {
 		s.free = make(chan struct{})
 	}
 	go func() {
-		defer close(s.done)
 		if s.free != nil {
 			wait := time.NewTimer(continueTimeout)
 			select {
@@ -390,6 +408,10 @@ func (c *originConn) send(out *http.Request) (*sending, error) {
 		s.read.Store(true)
 		if s.err = copyBody(c.bw, out); s.err == nil {
 			s.err = c.bw.Flush()
+		}
+		close(s.done)
+		if s.failed() != nil {
+			c.abort() // the origin waits for the rest, and we for its answer
 		}
 	}()
 	return s, nil

@@ -188,6 +188,10 @@ func upstreamRefusal(err error) *Refusal {
 		deadline = errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 	)
 	switch {
+	case isBodyError(err) && isTimeout(err):
+		ref.Code, ref.Hint = CodeRequestTimeout, "send the body without long pauses"
+	case isBodyError(err):
+		ref.Code, ref.Detail = CodeBadRequest, "The request's body is malformed, or ended early."
 	case errors.As(err, &verify), errors.As(err, &host), errors.As(err, &unknown):
 		ref.Code, ref.Detail = CodeUpstreamTLS, "The origin's certificate was not accepted."
 	case errors.As(err, &alert), errors.As(err, &record):
