@@ -102,7 +102,7 @@ func (a *app) listConnections(ctx context.Context, args []string) error {
 // completeConnections completes a provider, and then its connections.
 func (a *app) completeConnections(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
-		return a.providerNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+		return a.providerNames(), cobra.ShellCompDirectiveNoFileComp
 	}
 	client, err := a.open(cmd.Context())
 	if err != nil || len(args) > 1 {

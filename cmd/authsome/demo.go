@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	pathpkg "path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -71,12 +72,12 @@ func (a *app) demo(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	api, err := startDemoAPI(ctx)
+	s, api, key, err := a.demoWorld(ctx, filepath.Join(dir, "home"))
 	if err != nil {
-		return fmt.Errorf("start the demo's API: %w", err)
+		return err
 	}
 	defer api.close()
-	result, err := a.runDemo(ctx, filepath.Join(dir, "home"), api)
+	result, err := a.runDemo(ctx, api, key, s)
 	if err != nil {
 		return err
 	}
@@ -103,36 +104,44 @@ The child never held the key, and could not have printed it.`,
 		strings.Join(r.ChildCommand, " "), r.ChildHeld, r.APIReceived, r.APIAnswered, line)
 }
 
-func (a *app) runDemo(ctx context.Context, home string, api *demoAPI) (demoResult, error) {
-	var result demoResult
-	made, _, err := authsome.OpenHome(home)
-	if err != nil {
-		return result, err
-	}
-	if _, err := provider.Register(made.ProvidersDir(), []byte(demoDefinition), false); err != nil {
-		return result, err
-	}
-	client, err := authsome.Open(ctx, authsome.Options{Home: home, Getenv: func(string) string { return "" }, Run: newRunID(), Logger: a.logger()})
-	if err != nil {
-		return result, err
-	}
-	a.client = client
-	key := secret.New("demo-" + randomHex(16))
-	if err := demoLogin(ctx, client, key); err != nil {
-		return result, err
-	}
-	s, err := a.startDemoSession(ctx, client, api)
-	if err != nil {
-		return result, err
-	}
+func (a *app) runDemo(ctx context.Context, api *demoAPI, key secret.Text, s *session) (demoResult, error) {
 	answer, argv, env, err := s.demoChild(ctx)
 	if closeErr := s.close(ctx); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return result, err
+		return demoResult{}, err
 	}
-	return a.demoFindings(client, api, key, answer, argv, env)
+	return a.demoFindings(s.client, api, key, answer, argv, env)
+}
+
+// demoWorld makes a home with one connection, an API that knows its key, and a
+// running proxy.
+func (a *app) demoWorld(ctx context.Context, home string) (s *session, api *demoAPI, key secret.Text, err error) {
+	made, _, err := authsome.OpenHome(home)
+	if err != nil {
+		return nil, nil, key, err
+	}
+	if _, err := provider.Register(made.ProvidersDir(), []byte(demoDefinition), false); err != nil {
+		return nil, nil, key, err
+	}
+	client, err := authsome.Open(ctx, authsome.Options{Home: home, Getenv: func(string) string { return "" }, Run: newRunID(), Logger: a.logger()})
+	if err != nil {
+		return nil, nil, key, err
+	}
+	a.client = client
+	key = secret.New("demo-" + randomHex(16))
+	if err := demoLogin(ctx, client, key); err != nil {
+		return nil, nil, key, err
+	}
+	if api, err = startDemoAPI(ctx); err != nil {
+		return nil, nil, key, fmt.Errorf("start the demo's API: %w", err)
+	}
+	if s, err = a.startDemoSession(ctx, client, api); err != nil {
+		api.close()
+		return nil, nil, key, err
+	}
+	return s, api, key, nil
 }
 
 func demoLogin(ctx context.Context, client *authsome.Client, key secret.Text) error {
@@ -193,7 +202,7 @@ func (a *app) demoFindings(client *authsome.Client, api *demoAPI, key secret.Tex
 	if len(events) != 1 {
 		return demoResult{}, fmt.Errorf("the audit log has %d injections, not 1", len(events))
 	}
-	received := api.authorization()
+	received := api.received("/v1/me")
 	if received != "Bearer "+key.Reveal() {
 		return demoResult{}, fmt.Errorf("the API did not receive the credential")
 	}
@@ -223,8 +232,8 @@ type demoAPI struct {
 	addr   string
 	roots  *x509.CertPool
 
-	mu       sync.Mutex // guards received
-	received string
+	mu   sync.Mutex        // guards seen
+	seen map[string]string // path → Authorization
 }
 
 func startDemoAPI(ctx context.Context) (*demoAPI, error) {
@@ -240,7 +249,7 @@ func startDemoAPI(ctx context.Context) (*demoAPI, error) {
 	if err != nil {
 		return nil, err
 	}
-	api := &demoAPI{addr: l.Addr().String(), roots: x509.NewCertPool()}
+	api := &demoAPI{addr: l.Addr().String(), roots: x509.NewCertPool(), seen: make(map[string]string)}
 	api.roots.AppendCertsFromPEM(authority.RootPEM())
 	api.server = &http.Server{Handler: api, ReadHeaderTimeout: 10 * time.Second, TLSConfig: config}
 	go api.server.ServeTLS(l, "", "")
@@ -250,7 +259,10 @@ func startDemoAPI(ctx context.Context) (*demoAPI, error) {
 // ServeHTTP implements http.Handler.
 func (d *demoAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
-	d.received = r.Header.Get("Authorization")
+	// git asks for more below the URL that it was given.
+	for path := r.URL.Path; path != "/" && path != "."; path = pathpkg.Dir(path) {
+		d.seen[path] = r.Header.Get("Authorization")
+	}
 	d.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer demo-") {
@@ -261,10 +273,11 @@ func (d *demoAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, `{"user":"you","message":"hello from the demo API"}`)
 }
 
-func (d *demoAPI) authorization() string {
+// received returns the Authorization of the last request at or below a path.
+func (d *demoAPI) received(path string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.received
+	return d.seen[path]
 }
 
 // dial sends every connection to the API, wherever it was meant to go.

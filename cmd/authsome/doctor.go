@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"authsome"
+	"authsome/flows"
+	"authsome/injector"
+	"authsome/provider"
+	"authsome/vault/secret"
+
+	"github.com/spf13/cobra"
+)
+
+// check is one finding of doctor.
+type check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"`
+}
+
+func newDoctor(a *app) *cobra.Command {
+	var noClients bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Find out what does not work, and how to mend it",
+		Long: `Check the home, the vault, the definitions and the connections, and then have
+every client that is on PATH (curl, git, python, node, …) make a real request
+through a proxy to an API on the loopback, to see which of them find the proxy
+and trust it. Nothing leaves this machine. The exit code is 1 when a check fails.`,
+		Example: "  authsome doctor\n  authsome doctor --json",
+		Args:    exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			checks := a.examine(cmd.Context())
+			if !noClients {
+				checks = append(checks, a.probeClients(cmd.Context())...)
+			}
+			return a.reportChecks(checks)
+		},
+	}
+	cmd.Flags().BoolVar(&noClients, "no-clients", false, "do not try the clients on PATH")
+	return cmd
+}
+
+func (a *app) reportChecks(checks []check) error {
+	failed := 0
+	for _, c := range checks {
+		if !c.OK {
+			failed++
+		}
+	}
+	if failed > 0 {
+		a.code = exitOther
+	}
+	if a.json {
+		return a.emit(map[string]any{"ok": failed == 0, "checks": checks})
+	}
+	for _, c := range checks {
+		mark := a.paint(a.stdout, green, "ok  ")
+		if !c.OK {
+			mark = a.paint(a.stdout, red, "FAIL")
+		}
+		if err := a.print("%s  %-22s %s", mark, c.Name, c.Detail); err != nil {
+			return err
+		}
+		if !c.OK && c.Fix != "" {
+			if err := a.print("      %-22s → %s", "", c.Fix); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// examine checks what is kept.
+func (a *app) examine(ctx context.Context) []check {
+	client, err := a.open(ctx)
+	if err != nil {
+		f := describe(err)
+		return []check{{"home", false, f.msg, f.hint}}
+	}
+	checks := []check{{"home", true, client.Home.Dir + ", profile " + client.Profile + ", encryption " + client.Home.Config.Encryption.Mode, ""}}
+	checks = append(checks, checkPermissions(client.Home.Dir), checkVault(ctx, client), checkDefinitions(client))
+	if err := client.Record("doctor", "", ""); err != nil {
+		checks = append(checks, check{"audit", false, err.Error(), "free disk space, or mend the permissions of audit.log"})
+	} else {
+		checks = append(checks, check{"audit", true, client.Home.AuditPath() + " can be written", ""})
+	}
+	return append(checks, a.checkConnections(ctx, client)...)
+}
+
+func checkPermissions(dir string) check {
+	var open []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 && info.Mode()&fs.ModeSymlink == 0 {
+			open = append(open, path)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return check{"permissions", false, err.Error(), "make the home readable for you"}
+	case len(open) > 0:
+		return check{"permissions", false, fmt.Sprintf("others can reach %s", strings.Join(open, ", ")), "run: chmod -R go= " + dir}
+	}
+	return check{"permissions", true, "nobody else can read the home", ""}
+}
+
+func checkVault(ctx context.Context, client *authsome.Client) check {
+	report, err := client.Vault.Check(ctx)
+	switch {
+	case err != nil:
+		f := describe(err)
+		return check{"vault", false, f.msg, f.hint}
+	case len(report.Damaged) > 0:
+		return check{"vault", false, errors.Join(report.Damaged...).Error(), "log in again with --force to replace damaged records, or run: authsome vault restore FILE"}
+	}
+	return check{"vault", true, fmt.Sprintf("%d records, all of them open", report.Records), ""}
+}
+
+func checkDefinitions(client *authsome.Client) check {
+	if len(client.Warnings) > 0 {
+		return check{"providers", false, errors.Join(client.Warnings...).Error(), "mend the file, or run: authsome remove NAME"}
+	}
+	return check{"providers", true, fmt.Sprintf("%d definitions", len(client.Registry.All())), ""}
+}
+
+// checkConnections looks for what has expired and for what gets in each other's
+// way.
+func (a *app) checkConnections(ctx context.Context, client *authsome.Client) []check {
+	held, err := client.Broker.List(ctx)
+	if err != nil {
+		f := describe(err)
+		return []check{{"connections", false, f.msg, f.hint}}
+	}
+	var checks []check
+	var routes []*injector.Route
+	for _, name := range sortedKeys(held) {
+		entry, err := client.Registry.Lookup(name)
+		if err != nil && len(held[name].Connections) > 0 {
+			checks = append(checks, check{name, false, "there are connections, but no definition of the provider", "run: authsome register FILE, or authsome remove " + name})
+			continue
+		}
+		for _, c := range held[name].Connections {
+			checks = append(checks, connectionCheck(c, held[name].States[c.Name], a.now()))
+			if c.Name == held[name].Default {
+				if compiled, err := injector.Compile(entry.Definition, pinned(c)); err == nil {
+					routes = append(routes, compiled...)
+				}
+			}
+		}
+	}
+	for _, t := range injector.NewTable(routes).Ties() {
+		checks = append(checks, check{"route " + t.Where, false, "claimed by " + strings.Join(t.Connections, " and ") + ": no credential is attached",
+			"choose one for a run with --provider, or log out of one"})
+	}
+	return checks
+}
+
+func connectionCheck(c *flows.Connection, st flows.ConnectionState, now time.Time) check {
+	name := c.Provider + "/" + c.Name
+	status := c.EffectiveStatus(now)
+	detail := string(status)
+	if !c.ExpiresAt.IsZero() {
+		at := c.ExpiresAt
+		detail += ", " + expiry(&at, now)
+	}
+	if st.LastError != "" {
+		detail += "; the last refresh failed: " + st.LastError
+	}
+	renewable := status == flows.Expired && c.AuthType == provider.AuthOAuth2 && st.LastError == ""
+	if status == flows.Connected || renewable {
+		return check{name, true, detail, ""}
+	}
+	return check{name, false, detail, "run: authsome login " + c.Provider + " --connection " + c.Name}
+}
+
+// probe is a client and how to have it fetch a URL. $URL and $DIR are replaced.
+type probe struct {
+	name string
+	argv []string
+	file string // content of $DIR/probe, when there is one
+	fix  string
+}
+
+var probes = []probe{
+	{"curl", []string{"curl", "-sS", "$URL"}, "", ""},
+	{"wget", []string{"wget", "-qO-", "$URL"}, "", ""},
+	{"git", []string{"git", "ls-remote", "$URL"}, "", ""},
+	{"python3", []string{"python3", "-c", "import urllib.request; urllib.request.urlopen('$URL').read()"}, "", ""},
+	{"node", []string{"node", "-e", "fetch('$URL').then(r => r.text()).catch(e => { console.error(e); process.exit(1) })"}, "",
+		"Node reads its proxy from the environment from 22.21 and 24.5 on; older ones need a proxy agent in the program, or run --isolate"},
+	{"ruby", []string{"ruby", "-rnet/http", "-e", "Net::HTTP.get(URI('$URL'))"}, "", ""},
+	{"php", []string{"php", "-r", "$c = curl_init('$URL'); curl_setopt($c, CURLOPT_RETURNTRANSFER, true); curl_exec($c);"}, "", "install PHP's curl extension: its streams read no proxy variable"},
+	{"java", []string{"java", "$DIR/Probe.java"}, `public class Probe { public static void main(String[] a) throws Exception { new java.net.URL("$URL").openStream().readAllBytes(); } }`,
+		"a JRE without a compiler cannot be tried; programs are given the proxy and trust store by JAVA_TOOL_OPTIONS"},
+	{"deno", []string{"deno", "eval", "await (await fetch('$URL')).text()"}, "", ""},
+	{"bun", []string{"bun", "-e", "await (await fetch('$URL')).text()"}, "", ""},
+}
+
+// probeTime is how long a client may take. A JVM compiles its program first.
+const probeTime = 20 * time.Second
+
+// probeClients has every client on PATH make a request that needs the proxy.
+func (a *app) probeClients(ctx context.Context) []check {
+	dir, err := os.MkdirTemp("", "authsome-doctor-")
+	if err != nil {
+		return []check{{"clients", false, err.Error(), "make the temporary directory writable"}}
+	}
+	defer os.RemoveAll(dir)
+	sandbox := &app{getenv: a.getenv, stdin: a.stdin, stdout: a.stderr, stderr: a.stderr, quiet: true, log: a.logger()}
+	s, api, key, err := sandbox.demoWorld(ctx, filepath.Join(dir, "home"))
+	if err != nil {
+		return []check{{"clients", false, "the proxy does not start: " + err.Error(), "run with --verbose for the log"}}
+	}
+	defer sandbox.close()
+	defer api.close()
+	defer s.close(ctx)
+	var checks []check
+	for _, p := range probes {
+		path, err := exec.LookPath(p.argv[0])
+		if err != nil {
+			continue
+		}
+		checks = append(checks, p.try(ctx, s, api, key, path, dir))
+	}
+	return checks
+}
+
+func (p probe) try(ctx context.Context, s *session, api *demoAPI, key secret.Text, path, dir string) check {
+	target := "https://" + demoHost + "/probe/" + p.name
+	fill := strings.NewReplacer("$URL", target, "$DIR", dir)
+	if p.file != "" {
+		if err := os.WriteFile(filepath.Join(dir, "Probe.java"), []byte(fill.Replace(p.file)), 0o600); err != nil {
+			return check{"client " + p.name, false, err.Error(), ""}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	argv := make([]string, len(p.argv)-1)
+	for i, arg := range p.argv[1:] {
+		argv[i] = fill.Replace(arg)
+	}
+	cmd := exec.CommandContext(ctx, path, argv...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = append(s.environment(os.Environ()), "GIT_TERMINAL_PROMPT=0"), dir, time.Second
+	out, _ := cmd.CombinedOutput() // what counts is what the API received
+	if api.received("/probe/"+p.name) == "Bearer "+key.Reveal() {
+		return check{"client " + p.name, true, path + " finds the proxy and trusts it", ""}
+	}
+	last := strings.TrimSpace(string(out))
+	if i := strings.LastIndexByte(last, '\n'); i >= 0 {
+		last = last[i+1:]
+	}
+	fix := orElse(p.fix, "see docs/troubleshooting.md, \"A client does not trust the proxy\"")
+	return check{"client " + p.name, false, path + " did not get through: " + last, fix}
+}
