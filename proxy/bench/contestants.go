@@ -45,6 +45,7 @@ type contestant struct {
 	direct bool     // addressed by its port rather than by CONNECT
 	ca     string   // root that its clients trust
 	real   bool     // the client has to bring the credential itself
+	small  bool     // takes part in small keep-alive requests only
 }
 
 // starters are the contestants, in the order of the report. One that is not
@@ -59,6 +60,7 @@ var starters = []struct {
 	{"martian", "", startGo("martian")},
 	{"mitmproxy", "mitmdump", startMitmproxy},
 	{"haproxy", "haproxy", startHAProxy},
+	{"relay", "", startRelay},
 	{"direct", "", startDirect},
 }
 
@@ -100,6 +102,14 @@ func startGo(name string) func(*stage, string) (*contestant, error) {
 			"-origin-ca", s.originCA, "-ca-out", ca, "-dir", dir)
 		return &contestant{proc: p, ca: ca}, err
 	}
+}
+
+func startRelay(s *stage, dir string) (*contestant, error) {
+	c, err := startGo("relay")(s, dir)
+	if c != nil {
+		c.small = true
+	}
+	return c, err
 }
 
 func startDirect(s *stage, _ string) (*contestant, error) {

@@ -46,7 +46,7 @@ func run(ctx context.Context) int {
 	flag.StringVar(&o.json, "json", "", "file for every single sample")
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary directory")
 	flag.Parse()
-	flag.Set("test.benchtime", "300ms")
+	flag.Set("test.benchtime", "60ms")
 	if err := o.run(ctx); err != nil {
 		slog.Error("benchmark failed", "error", err)
 		return 1
@@ -70,10 +70,12 @@ func (o options) run(ctx context.Context) error {
 	if o.quick {
 		sc = quick
 	}
+	meter := startMeter()
 	rep, err := o.race(ctx, dir, sc)
 	if err != nil {
 		return err
 	}
+	rep.others = meter.others()
 	if o.json != "" {
 		if err := rep.saveSamples(o.json); err != nil {
 			return err
@@ -122,13 +124,18 @@ func (o options) race(ctx context.Context, dir string, sc scale) (*report, error
 		rep.rounds = round + 1
 		slog.Info("round", "number", round+1, "of", sc.rounds, "since", since.Round(time.Second))
 		for _, m := range sc.plan() {
-			rep.each(ctx, round, field, m.name, func(c *contestant) (map[string]float64, error) { return m.run(ctx, s, c) })
+			rep.each(ctx, round, field, m.name, func(c *contestant) (map[string]float64, error) {
+				if c.small && !m.small {
+					return nil, nil
+				}
+				return m.run(ctx, s, c)
+			})
 		}
 	}
 	for round := range sc.idleRounds {
 		slog.Info("idle connections", "round", round+1, "since", time.Since(began).Round(time.Second))
 		rep.each(ctx, round, field, "idle", func(c *contestant) (map[string]float64, error) {
-			if c.proc == nil {
+			if c.proc == nil || c.small {
 				return nil, nil
 			}
 			return sc.idleCost(ctx, s, c.name)

@@ -31,8 +31,9 @@ type result struct {
 // A measurement is made of one contestant at a time, and yields one sample of
 // each of its metrics.
 type measurement struct {
-	name string
-	run  func(context.Context, *stage, *contestant) (map[string]float64, error)
+	name  string
+	small bool // the relay can do it
+	run   func(context.Context, *stage, *contestant) (map[string]float64, error)
 }
 
 // scale is how long things take.
@@ -46,14 +47,14 @@ type scale struct {
 	events             int
 	idle               int // connections held
 	settle             time.Duration
-	uploads            bool
+	extras             bool // what the targets do not ask for
 }
 
 var (
 	quick = scale{rounds: 2, idleRounds: 1, budget: 58 * time.Second, last: 12 * time.Second, keep: 400 * time.Millisecond, fresh: 300 * time.Millisecond, warm: 100 * time.Millisecond,
-		conns: []int{1, 64}, events: 4, idle: 150, settle: 400 * time.Millisecond}
-	full = scale{rounds: 7, idleRounds: 2, budget: 590 * time.Second, last: 90 * time.Second, keep: time.Second, fresh: time.Second, warm: 250 * time.Millisecond,
-		conns: []int{1, 64, 256}, events: 10, idle: 1000, settle: 1500 * time.Millisecond, uploads: true}
+		conns: []int{1, 64}, events: 4, idle: 500, settle: 400 * time.Millisecond}
+	full = scale{rounds: 6, idleRounds: 2, budget: 590 * time.Second, last: 90 * time.Second, keep: time.Second, fresh: time.Second, warm: 250 * time.Millisecond,
+		conns: []int{1, 64, 256}, events: 10, idle: 1000, settle: 1500 * time.Millisecond, extras: true}
 )
 
 // The workers of the new-connection load, and the bytes through a tunnel.
@@ -66,22 +67,31 @@ const (
 func (sc scale) plan() []measurement {
 	var plan []measurement
 	for _, n := range sc.conns {
-		plan = append(plan, sc.keepAlive(n))
+		plan = append(plan, sc.keepAlive(fmt.Sprintf("keep %d", n), n, rig.H1Host, "/1k"))
+	}
+	if sc.extras {
+		plan = append(plan, sc.keepAlive("large", 64, rig.H1Host, "/16k"), sc.keepAlive("h2", 64, rig.H2Host, "/1k"))
 	}
 	plan = append(plan, sc.newConnections("new", false), sc.newConnections("resumed", true),
 		bulk("download h1", "bulk", rig.H1Host, "/100m"), bulk("download h2", "bulk", rig.H2Host, "/100m"))
-	if sc.uploads {
+	if sc.extras {
 		plan = append(plan, bulk("upload h1", "upload", rig.H1Host, "/1k"), bulk("upload h2", "upload", rig.H2Host, "/1k"))
 	}
 	return append(plan, tunnel, sc.firstEvent())
 }
 
-func (sc scale) keepAlive(n int) measurement {
-	name := "keep " + strconv.Itoa(n)
-	return measurement{name, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
-		r, err := s.load(ctx, c, rig.H1Host, "-mode", "keep", "-n", strconv.Itoa(n), "-d", sc.keep.String(), "-warm", sc.warm.String())
+func (sc scale) keepAlive(name string, n int, host, path string) measurement {
+	small := host == rig.H1Host && path == "/1k"
+	return measurement{name, small, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
+		if host == rig.H2Host && c.proc == nil {
+			return nil, nil // the load generator speaks HTTP/1.1
+		}
+		r, err := s.load(ctx, c, host, "-mode", "keep", "-path", path, "-n", strconv.Itoa(n), "-d", sc.keep.String(), "-warm", sc.warm.String())
 		if err != nil {
 			return nil, err
+		}
+		if host == rig.H2Host && r.Protocol != "HTTP/2.0" {
+			return nil, errNotH2
 		}
 		count := float64(r.Count)
 		m := map[string]float64{name + " rate": count / r.Seconds, name + " p50": r.P50, name + " p99": r.P99,
@@ -97,7 +107,7 @@ func (sc scale) keepAlive(n int) measurement {
 }
 
 func (sc scale) newConnections(name string, resume bool) measurement {
-	return measurement{name, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
+	return measurement{name, false, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
 		r, err := s.load(ctx, c, rig.H1Host, "-mode", "new", "-lazy", "-resume="+strconv.FormatBool(resume),
 			"-n", strconv.Itoa(freshWorkers), "-d", sc.fresh.String(), "-warm", sc.warm.String())
 		if err != nil {
@@ -116,7 +126,7 @@ func (sc scale) newConnections(name string, resume bool) measurement {
 var errNotH2 = errors.New("spoke HTTP/1.1 to the origin")
 
 func bulk(name, mode, host, path string) measurement {
-	return measurement{name, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
+	return measurement{name, false, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
 		if host == rig.H2Host && c.proc == nil {
 			return nil, nil // the load generator speaks HTTP/1.1
 		}
@@ -135,7 +145,7 @@ func bulk(name, mode, host, path string) measurement {
 	}}
 }
 
-var tunnel = measurement{"tunnel", func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
+var tunnel = measurement{"tunnel", false, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
 	r, err := s.load(ctx, c, rig.RawHost, "-mode", "bulk", "-n", "1", "-path", "/1g")
 	if err != nil {
 		return nil, err
@@ -144,7 +154,7 @@ var tunnel = measurement{"tunnel", func(ctx context.Context, s *stage, c *contes
 }}
 
 func (sc scale) firstEvent() measurement {
-	return measurement{"sse", func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
+	return measurement{"sse", false, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
 		r, err := s.load(ctx, c, rig.H1Host, "-mode", "sse", "-n", strconv.Itoa(sc.events), "-path", "/sse")
 		if err != nil {
 			return nil, err

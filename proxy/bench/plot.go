@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"html"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -118,7 +121,7 @@ func (rep *report) lines(b *strings.Builder, x, y int) {
 		fmt.Fprintf(b, `<text class="n" x="%.1f" y="%.1f" text-anchor="middle">%d</text>`, left+float64(i)*step, floor+16, n)
 	}
 	b.WriteString("\n")
-	var taken []float64
+	labels := make(map[string]float64)
 	for _, name := range rep.lined() {
 		class, path, end := "s", "M", 0.0
 		if name == "authsome" {
@@ -132,9 +135,15 @@ func (rep *report) lines(b *strings.Builder, x, y int) {
 			end = floor - v/top*(floor-roof)
 			path += fmt.Sprintf(" %.1f %.1f", left+float64(i)*step, end)
 		}
-		end = apart(end, taken)
-		taken = append(taken, end)
-		fmt.Fprintf(b, `<path class="%s" d="%s"/><text x="%.0f" y="%.1f">%s</text>`+"\n", class, path, right+8, end+4, name)
+		labels[name] = end
+		fmt.Fprintf(b, `<path class="%s" d="%s"/>`+"\n", class, path)
+	}
+	// From the bottom up, each label at its line's end or above the one below.
+	names := slices.SortedFunc(maps.Keys(labels), func(a, b string) int { return cmp.Compare(labels[b], labels[a]) })
+	below := math.Inf(1)
+	for _, name := range names {
+		below = math.Min(labels[name], below-13)
+		fmt.Fprintf(b, `<text x="%.0f" y="%.1f">%s</text>`+"\n", right+8, below+4, name)
 	}
 	b.WriteString("</g>\n")
 }
@@ -144,21 +153,9 @@ func (rep *report) lines(b *strings.Builder, x, y int) {
 func (rep *report) lined() []string {
 	var names []string
 	for _, n := range rep.names {
-		if n != "direct" {
+		if n != "direct" && n != "relay" {
 			names = append(names, n)
 		}
 	}
 	return names
-}
-
-// apart moves a label away from those that are there.
-func apart(y float64, taken []float64) float64 {
-	for range taken {
-		for _, t := range taken {
-			if math.Abs(y-t) < 13 {
-				y = t + 13
-			}
-		}
-	}
-	return y
 }

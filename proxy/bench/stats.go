@@ -86,6 +86,8 @@ func number(v float64) string {
 	switch a := math.Abs(v); {
 	case math.IsNaN(v):
 		return "–"
+	case a == 0:
+		return "0"
 	case a >= 100:
 		return grouped(strconv.FormatFloat(math.Round(v), 'f', 0, 64))
 	case a >= 10:

@@ -75,13 +75,19 @@ func (r *Result) fill(times []time.Duration) {
 
 // keep repeats one request on n connections.
 func keep(t *target, w *watched, n int, warm, d time.Duration) (Result, error) {
-	return loop(n, w, warm, d, func() (func() error, error) {
+	var last atomic.Pointer[client]
+	r, err := loop(n, w, warm, d, func() (func() error, error) {
 		c, err := t.dial()
 		if err != nil {
 			return nil, err
 		}
+		last.Store(c)
 		return func() error { _, err := c.get(t); return err }, nil
 	})
+	if c := last.Load(); c != nil {
+		r.Protocol = c.head.protocol
+	}
+	return r, err
 }
 
 // fresh makes one request on each of many connections, n at a time.
