@@ -46,6 +46,9 @@ func (a *Authority) serverConfig(host string, protos []string) *tls.Config {
 		MinVersion: tls.VersionTLS12,
 		NextProtos: slices.Clone(protos),
 		Time:       a.cfg.Clock,
+		// The client is next to us: short first records would only cost it
+		// system calls.
+		DynamicRecordSizingDisabled: true,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			if hello.ServerName != "" && !sameHost(hello.ServerName, host) {
 				return nil, &TargetMismatchError{Target: host, ServerName: hello.ServerName}

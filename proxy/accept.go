@@ -81,6 +81,7 @@ func (p *Proxy) admit(nc net.Conn, serve func(*conn)) {
 		serve(c)
 		cancel()
 		nc.Close()
+		c.release()
 		p.mu.Lock()
 		delete(p.conns, c)
 		p.mu.Unlock()

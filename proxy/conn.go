@@ -23,6 +23,7 @@ type conn struct {
 	secure  bool                          // the inside is TLS: the only place for a credential
 	allowed bool                          // the peer is trusted without a token
 	checked bool                          // allowed has been decided
+	gone    bool                          // the client has ended the connection
 	host    string                        // the Host spelling last found to be target
 	ctx     context.Context               // ends with the connection
 	watch   watch                         // of the request being served

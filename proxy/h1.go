@@ -45,6 +45,7 @@ func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
 		c.setIdle(true)
 		c.readBy(wait)
 		if _, err := c.br.Peek(1); err != nil {
+			c.gone = !isTimeout(err)
 			return nil, false
 		}
 		c.setIdle(false)
@@ -105,6 +106,9 @@ func (p *Proxy) serveOne(c *conn, r *http.Request, handle handler) (again bool) 
 	}
 	again = handle(w, r)
 	if !c.watch.stop() || !again {
+		if in != nil {
+			in.stop() // nobody reads from the connection's buffer any more
+		}
 		return false
 	}
 	return in == nil || reclaim(c, in)

@@ -28,8 +28,10 @@ func (p *Proxy) intercept(c *conn, config *tls.Config) {
 		return
 	}
 	p.serveH1(c, func(w *h1Writer, r *http.Request) bool { return p.serveInside(c, w, r) })
-	c.rwc.SetWriteDeadline(time.Now().Add(drainTime))
-	inner.Close() // sends close_notify
+	if !c.gone {
+		c.rwc.SetWriteDeadline(time.Now().Add(drainTime))
+		inner.Close() // sends close_notify
+	}
 }
 
 // handshakeFailed counts a client that would not talk to us, and says why in

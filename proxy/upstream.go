@@ -58,6 +58,9 @@ func (p *Proxy) tlsConfig(serverName string) *tls.Config {
 		RootCAs:            p.cfg.RootCAs,
 		ServerName:         serverName,
 		ClientSessionCache: tls.NewLRUClientSessionCache(256),
+		// Short records after a pause help where a round trip is long and cost
+		// a system call each where bodies are.
+		DynamicRecordSizingDisabled: true,
 	}
 }
 
