@@ -118,6 +118,11 @@ func (x *exchange) context() context.Context {
 
 // prepare decides about the request and makes it ready for the origin.
 func (x *exchange) prepare(ctx context.Context) *Refusal {
+	if x.r.ProtoMajor == 2 {
+		if err := strictH2(x.r); err != nil {
+			return refuse(CodeBadRequest, err)
+		}
+	}
 	if ref := x.bind(); ref != nil {
 		return ref
 	}

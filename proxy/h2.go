@@ -3,10 +3,13 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // h2Server serves the HTTP/2 connections of intercepted clients with net/http.
@@ -28,11 +31,12 @@ func newH2Server(p *Proxy) *h2Server {
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, nc.(*tls.Conn).NetConn().(*carrier).c)
 		},
-		ReadHeaderTimeout: p.limits.RequestHeader,
-		IdleTimeout:       p.limits.IdleClient,
-		MaxHeaderBytes:    p.limits.RequestHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" is for the origin
+		ReadHeaderTimeout:            p.limits.RequestHeader,
+		IdleTimeout:                  p.limits.IdleClient,
+		MaxHeaderBytes:               p.limits.RequestHeaderBytes,
+		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 	go s.server.Serve(s.feed)
 	return s
@@ -97,3 +101,33 @@ func (f *feed) Close() error {
 }
 
 func (f *feed) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// strictH2 refuses what net/http lets through of HTTP/2 and an HTTP/1.1 origin
+// would read as something else: two hosts, two lengths, a request line with more
+// than two spaces. What is left can be said in both versions alike.
+func strictH2(r *http.Request) error {
+	if !httpguts.ValidHeaderFieldName(r.Method) || r.Method == http.MethodConnect {
+		return fmt.Errorf("%w: method", errHead)
+	}
+	target, err := requestTarget(r.Method, r.RequestURI)
+	if err != nil {
+		return err
+	}
+	if r.RequestURI[0] != '/' && r.RequestURI != "*" {
+		return fmt.Errorf("%w: :path", errHead) // RFC 9113 section 8.3.1
+	}
+	r.URL = target
+	if host, ok := r.Header["Host"]; ok {
+		if len(host) > 1 || host[0] != r.Host {
+			return fmt.Errorf("%w: Host beside :authority", errHead) // RFC 9113 section 8.3.1
+		}
+		delete(r.Header, "Host")
+	}
+	if _, ok := r.Header["Content-Length"]; ok {
+		h := head{header: r.Header, contentLength: -1}
+		if err := h.framing(); err != nil || h.contentLength != r.ContentLength {
+			return fmt.Errorf("%w: Content-Length", errHead)
+		}
+	}
+	return nil
+}

@@ -264,6 +264,9 @@ func (h *head) request() (*http.Request, error) {
 
 // requestTarget parses the four forms of RFC 9112 section 3.2.
 func requestTarget(method, target string) (*url.URL, error) {
+	if target == "" {
+		return nil, fmt.Errorf("%w: request target", errHead)
+	}
 	for i := range len(target) {
 		if c := target[i]; c <= ' ' || c >= 0x7f || c == '#' {
 			return nil, fmt.Errorf("%w: request target", errHead)
