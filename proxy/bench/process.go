@@ -23,9 +23,10 @@ import (
 // all of its Python in it.
 const startTime = 20 * time.Second
 
-// build compiles the programs of the benchmark into dir.
+// build compiles the programs of the benchmark into dir. It has to run inside
+// the module.
 func build(ctx context.Context, dir string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/...")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "authsome/proxy/bench/cmd/...")
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return cmd.Run()
 }

@@ -92,8 +92,10 @@ func number(v float64) string {
 		return grouped(strconv.FormatFloat(math.Round(v), 'f', 0, 64))
 	case a >= 10:
 		return strconv.FormatFloat(v, 'f', 1, 64)
+	case a >= 1:
+		return strconv.FormatFloat(v, 'f', 2, 64)
 	}
-	return strconv.FormatFloat(v, 'f', 2, 64)
+	return strconv.FormatFloat(v, 'f', 3, 64)
 }
 
 // grouped sets thousands apart with a narrow no-break space.
