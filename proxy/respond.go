@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// copyBytes is the unit of streaming: two TLS records.
-const copyBytes = 32 << 10
+// copyBytes is the unit of streaming: four TLS records, and as much of an HTTP/2
+// window as is worth an update.
+const copyBytes = 64 << 10
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBytes); return &b }}
 

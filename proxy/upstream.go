@@ -42,6 +42,7 @@ func (p *Proxy) newTransport() *http.Transport {
 			// download is not held back by a small window.
 			SendPingTimeout:               30 * time.Second,
 			PingTimeout:                   15 * time.Second,
+			MaxReadFrameSize:              256 << 10,
 			MaxReceiveBufferPerStream:     4 << 20,
 			MaxReceiveBufferPerConnection: 16 << 20,
 		},
