@@ -272,6 +272,7 @@ func requestTarget(method, target string) (*url.URL, error) {
 			return nil, fmt.Errorf("%w: request target", errHead)
 		}
 	}
+	target = escapePath(target)
 	switch {
 	case method == http.MethodConnect:
 		return &url.URL{Host: target}, nil
@@ -291,6 +292,28 @@ func requestTarget(method, target string) (*url.URL, error) {
 		return nil, fmt.Errorf("%w: request target", errHead)
 	}
 	return u, nil
+}
+
+// escapePath escapes what RFC 3986 does not allow in a path. Given a path with
+// such a byte, net/url forgets how all of it was written, and "%2F" becomes "/".
+func escapePath(target string) string {
+	const odd = "\"<>\\^`{|}"
+	path, query, found := strings.Cut(target, "?")
+	if !strings.ContainsAny(path, odd) {
+		return target
+	}
+	var b strings.Builder
+	for i := range len(path) {
+		if strings.IndexByte(odd, path[i]) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", path[i])
+		} else {
+			b.WriteByte(path[i])
+		}
+	}
+	if found {
+		b.WriteString("?" + query)
+	}
+	return b.String()
 }
 
 // announced returns the trailer fields that a head names, as net/http does:
