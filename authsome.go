@@ -8,6 +8,7 @@ package authsome
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -154,12 +155,23 @@ func envSecret(getenv func(string) string, name string) (secret.Text, error) {
 	return secret.New(strings.TrimSpace(string(b))), nil
 }
 
-// Close releases what Open took.
+// drainTime is how long Close waits for a refresh that is under way. Most take a
+// fraction of a second.
+const drainTime = 10 * time.Second
+
+// Close releases what Open took. A refresh that is under way is waited for, at
+// most 10 s: its tokens would be lost, and with them the login.
 func (c *Client) Close() error {
 	if c == nil || c.Audit == nil {
 		return nil
 	}
-	return c.Audit.Close()
+	var err error
+	if c.Broker != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+		defer cancel()
+		err = c.Broker.Drain(ctx)
+	}
+	return errors.Join(err, c.Audit.Close())
 }
 
 func firstOf(values ...string) string {

@@ -7,16 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/audit"
-
-	"golang.org/x/sync/singleflight"
 )
 
 // Config is what a Broker needs. All but Clock and Logger must be set.
@@ -42,16 +42,27 @@ type Broker struct {
 	registry *provider.Registry
 	clock    func() time.Time
 	log      *slog.Logger
-	cache    credentialCache
 	http     *http.Client
 	getenv   func(string) string
 	observe  func(provider, outcome string) // counts refreshes, see Observe
-	renewals singleflight.Group
-	pauses   sync.Map // cacheKey → pause
+
+	handles   atomic.Pointer[handles]
+	handlesMu sync.Mutex // held while handles are made anew
+
+	flightsMu sync.Mutex // guards flights
+	flights   map[flightKey]*flight
+
+	pauses  sync.Map // connectionID → pause
+	unsaved sync.Map // connectionID → unsaved
 
 	forcedMu sync.Mutex // guards forced
-	forced   map[cacheKey]time.Time
+	forced   map[connectionID]time.Time
 }
+
+// connectionID names a connection within the profile.
+type connectionID struct{ provider, connection string }
+
+func (c *Connection) id() connectionID { return connectionID{c.Provider, c.Name} }
 
 // New returns a Broker.
 func New(cfg Config) (*Broker, error) {
@@ -67,8 +78,11 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Getenv == nil {
+		cfg.Getenv = os.Getenv
+	}
 	return &Broker{vault: cfg.Vault, profile: cfg.Profile, registry: cfg.Registry, clock: cfg.Clock, log: cfg.Logger,
-		http: cfg.HTTP, getenv: cfg.Getenv}, nil
+		http: cfg.HTTP, getenv: cfg.Getenv, flights: map[flightKey]*flight{}, forced: map[connectionID]time.Time{}}, nil
 }
 
 // Observe has count called after each refresh with its outcome: "ok",
@@ -249,37 +263,23 @@ func (b *Broker) listings(entries []*vault.Entry) (map[string]*Listing, error) {
 	return all, errors.Join(errs...)
 }
 
-// Logout removes a connection, after asking the provider to take its tokens
-// back. That the provider could not be asked is told by the result and does not
-// keep the connection. Client credentials stay.
-func (b *Broker) Logout(ctx context.Context, name, connection string) (*Connection, Revocation, error) {
-	c, err := b.Get(ctx, name, connection)
-	if err != nil {
-		return nil, Revocation{}, err
-	}
-	done, revokeErr := b.RevokeRemote(ctx, c)
-	return c, Revocation{Connection: c.Name, Remote: done, Err: revokeErr}, b.drop(ctx, "logout", c)
-}
+// conflictRetries is how often a commit starts over because a record that it
+// depends on was changed by somebody else.
+const conflictRetries = 10
 
-// Remove deletes everything the profile holds for a provider. It contacts
-// nobody. removed is the number of connections that were deleted.
-func (b *Broker) Remove(ctx context.Context, name string) (removed int, err error) {
-	return b.removeAll(ctx, "remove", name)
-}
-
-func (b *Broker) removeAll(ctx context.Context, event, name string) (removed int, err error) {
-	entries, err := b.vault.List(ctx, profilePrefix(b.profile)+name+":")
-	if err != nil {
-		return 0, err
-	}
-	var changes []vault.Change
-	for _, e := range entries {
-		changes = append(changes, vault.Change{Key: e.Key})
-		if _, kind, _ := splitKey(b.profile, e.Key); kind == "connection" {
-			removed++
+// commit makes the changes that build makes from what is stored. When somebody
+// else was quicker it builds them anew.
+func (b *Broker) commit(ctx context.Context, ev audit.Event, build func() ([]vault.Change, error)) error {
+	for try := 1; ; try++ {
+		changes, err := build()
+		if err != nil {
+			return err
+		}
+		err = b.vault.Apply(ctx, ev, changes...)
+		if !errors.Is(err, vault.ErrConflict) || try == conflictRetries {
+			return err
 		}
 	}
-	return removed, b.vault.Apply(ctx, b.event(event, name, ""), changes...)
 }
 
 func (b *Broker) event(event, name, connection string) audit.Event {

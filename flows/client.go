@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
+	"time"
 
 	"authsome/flows/oauth"
 	"authsome/provider"
@@ -16,14 +17,20 @@ import (
 // client is a provider's OAuth client as it is stored, once per provider and
 // profile.
 type client struct {
-	ID           string      `json:"client_id"`
-	AuthMethod   string      `json:"token_auth_method,omitempty"`
-	RedirectURIs []string    `json:"redirect_uris,omitempty"` // of a client that was registered for us
-	Secret       secret.Text `json:"-"`
+	ID         string      `json:"client_id"`
+	AuthMethod string      `json:"token_auth_method,omitempty"`
+	Secret     secret.Text `json:"-"`
+
+	// Of a client that was registered for us (RFC 7591): where, for which
+	// redirect URIs, and until when its secret is good (zero: for ever).
+	RegisteredAt    string    `json:"registered_at,omitempty"`
+	RedirectURIs    []string  `json:"redirect_uris,omitempty"`
+	SecretExpiresAt time.Time `json:"secret_expires_at,omitzero"`
 
 	entry *vault.Entry
 }
 
+// client returns the stored client, a zero one when there is none.
 func (b *Broker) client(ctx context.Context, name string) (*client, error) {
 	e, err := b.vault.Get(ctx, clientKey(b.profile, name))
 	if errors.Is(err, vault.ErrNotFound) {
@@ -52,20 +59,38 @@ func unmarshalFields(fields map[string]json.RawMessage, v any) error {
 	return json.Unmarshal(b, v)
 }
 
-func (b *Broker) storeClient(ctx context.Context, name string, c *client) error {
-	rec := vault.Record{Fields: map[string]json.RawMessage{}, Secrets: map[string]secret.Text{}}
-	if err := mergeFields(rec.Fields, c); err != nil {
-		return err
-	}
+// change is the part of a commit that makes c the provider's client.
+func (c *client) change(profile, name string) (vault.Change, error) {
+	rec := &vault.Record{Fields: map[string]json.RawMessage{}, Secrets: map[string]secret.Text{}}
 	if !c.Secret.IsZero() {
 		rec.Secrets["client_secret"] = c.Secret
 	}
-	return b.vault.Apply(ctx, b.event("login.client", name, ""), vault.Change{Key: clientKey(b.profile, name), Record: &rec})
+	return vault.Change{Key: clientKey(profile, name), Record: rec}, mergeFields(rec.Fields, c)
 }
 
 // oauth is the client as the protocol wants it.
 func (c *client) oauth() oauth.Client {
 	return oauth.Client{ID: c.ID, Secret: c.Secret, AuthMethod: c.AuthMethod}
+}
+
+// serves reports whether a stored client can be sent to a redirect URI: one that
+// was registered for us knows its own only.
+func (c *client) serves(redirect string) bool {
+	return c.RegisteredAt == "" || redirect == "" || slices.Contains(c.RedirectURIs, redirect)
+}
+
+// clientOf is the client that renews and revokes a connection: the one that its
+// tokens were issued to, as it is stored now when the provider's is the same.
+func (b *Broker) clientOf(ctx context.Context, c *Connection) (oauth.Client, error) {
+	stored, err := b.client(ctx, c.Provider)
+	if err != nil {
+		return oauth.Client{}, err
+	}
+	if c.ClientID == "" || c.ClientID == stored.ID {
+		return stored.oauth(), nil
+	}
+	method, _ := c.Metadata[metaAuthMethod].(string)
+	return oauth.Client{ID: c.ClientID, Secret: c.ClientSecret, AuthMethod: method}, nil
 }
 
 // ClientRequest says what a [Prompter] has to ask for.
@@ -74,7 +99,7 @@ type ClientRequest struct {
 	RedirectURI string   // to register with the provider; "" when the flow has none
 	ClientID    string   // already known; ask for the secret only
 	BaseURL     string   // what the login uses unless the user changes it
-	AskBaseURL  bool     // let the user change it
+	AskBaseURL  bool     // let the user change it; when BaseURL is "", it has to be asked
 	Scopes      []string // what will be asked for
 	NeedsSecret bool     // the flow cannot do without
 }
@@ -88,38 +113,52 @@ type ClientAnswer struct {
 }
 
 // findClient gets the client for a login: the one given, the stored one, the
-// one in the variables that the definition names, or the user's answer.
-func (b *Broker) findClient(ctx context.Context, l Login, req ClientRequest, p Prompter) (found *client, answer ClientAnswer, err error) {
-	def := l.Provider.Definition
-	stored, err := b.client(ctx, def.Name)
-	if err != nil {
-		return nil, answer, err
-	}
-	given := &client{ID: l.ClientID, Secret: l.ClientSecret}
-	if given.ID == "" && stored.ID != "" && given.Secret.IsZero() {
-		return stored, answer, nil
-	}
-	getenv := b.getenv
-	if getenv == nil {
-		getenv = os.Getenv
-	}
-	if given.ID == "" && def.Client.ClientIDEnv != "" {
-		given.ID = getenv(def.Client.ClientIDEnv)
-	}
-	if given.Secret.IsZero() && def.Client.ClientSecretEnv != "" {
-		if v := getenv(def.Client.ClientSecretEnv); v != "" {
-			given.Secret = secret.New(v)
+// one in the variables that the definition names, or the user's answer. known
+// says that it is the stored one.
+func (b *Broker) findClient(ctx context.Context, l Login, req ClientRequest, p Prompter) (found *client, known bool, answer ClientAnswer, err error) {
+	stored := &client{}
+	if !l.Reset {
+		if stored, err = b.client(ctx, req.Provider.Name); err != nil {
+			return nil, false, answer, err
 		}
 	}
-	if given.ID == "" || given.Secret.IsZero() && req.NeedsSecret {
+	given := b.givenClient(l, req.Provider.Client)
+	sameApp := l.ClientID == "" || l.ClientID == stored.ID
+	if stored.ID != "" && sameApp && l.ClientSecret.IsZero() && stored.serves(req.RedirectURI) &&
+		!(req.NeedsSecret && stored.Secret.IsZero()) {
+		return stored, true, answer, nil
+	}
+	public := req.Provider.OAuth.TokenAuthMethod == oauth.AuthNone
+	// A client id on the command line has its secret elsewhere, if it has one.
+	if given.ID == "" || given.Secret.IsZero() && (req.NeedsSecret || l.ClientID != "" && !public) {
 		req.ClientID = given.ID
 		if answer, err = p.Client(ctx, req); err != nil {
-			return nil, answer, err
+			return nil, false, answer, err
 		}
 		given.ID, given.Secret = answer.ID, answer.Secret
 	}
 	if given.ID == "" {
-		return nil, answer, connectionError(def.Name, l.Connection, fmt.Errorf("%w: a client id is needed", ErrBadInput))
+		return nil, false, answer, connectionError(req.Provider.Name, l.Connection, fmt.Errorf("%w: a client id is needed", ErrBadInput))
 	}
-	return given, answer, b.storeClient(ctx, def.Name, given)
+	return given, false, answer, nil
+}
+
+// givenClient is what nobody has to be asked for. A variable's secret belongs to
+// that variable's client: with another one it is of no use.
+func (b *Broker) givenClient(l Login, env provider.Client) *client {
+	given := &client{ID: l.ClientID, Secret: l.ClientSecret}
+	id, value := "", ""
+	if env.ClientIDEnv != "" {
+		id = b.getenv(env.ClientIDEnv)
+	}
+	if env.ClientSecretEnv != "" {
+		value = b.getenv(env.ClientSecretEnv)
+	}
+	if given.ID == "" {
+		given.ID = id
+	}
+	if value != "" && (id == "" || id == given.ID) {
+		given.Secret = secret.New(value)
+	}
+	return given
 }

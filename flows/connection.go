@@ -54,10 +54,16 @@ type Connection struct {
 	Account       Account           `json:"account,omitzero"`
 	Metadata      map[string]any    `json:"metadata,omitempty"`
 
+	// ClientID is the OAuth client that the tokens were issued to, which is the
+	// only one that can renew them (RFC 6749 section 6): the provider's client
+	// may be another by now. ClientSecret is its secret.
+	ClientID string `json:"client_id,omitempty"`
+
 	AccessToken  secret.Text `json:"-"`
 	RefreshToken secret.Text `json:"-"`
 	IDToken      secret.Text `json:"-"`
 	APIKey       secret.Text `json:"-"`
+	ClientSecret secret.Text `json:"-"`
 
 	entry *vault.Entry // what it was read from; nil for a new one
 }
@@ -66,7 +72,7 @@ type Connection struct {
 func (c *Connection) secretFields() map[string]*secret.Text {
 	return map[string]*secret.Text{
 		"access_token": &c.AccessToken, "refresh_token": &c.RefreshToken,
-		"id_token": &c.IDToken, "api_key": &c.APIKey,
+		"id_token": &c.IDToken, "api_key": &c.APIKey, "client_secret": &c.ClientSecret,
 	}
 }
 
@@ -133,19 +139,27 @@ func fromFields(fields map[string]json.RawMessage) (*Connection, error) {
 // record builds what is stored. Fields that this version does not know stay as
 // they were read.
 func (c *Connection) record() (*vault.Record, error) {
-	rec := vault.Record{Fields: map[string]json.RawMessage{}, Secrets: map[string]secret.Text{}}
-	if c.entry != nil {
-		old, err := c.entry.Record()
-		if err != nil {
-			return nil, err
-		}
-		rec = old
+	if c.entry == nil {
+		return c.newRecord()
 	}
+	rec, err := c.entry.Record()
+	if err != nil {
+		return nil, err
+	}
+	return &rec, c.writeTo(&rec)
+}
+
+func (c *Connection) newRecord() (*vault.Record, error) {
+	rec := &vault.Record{Fields: map[string]json.RawMessage{}, Secrets: map[string]secret.Text{}}
+	return rec, c.writeTo(rec)
+}
+
+func (c *Connection) writeTo(rec *vault.Record) error {
 	for _, name := range knownFields {
 		delete(rec.Fields, name)
 	}
 	if err := mergeFields(rec.Fields, c); err != nil {
-		return nil, err
+		return err
 	}
 	for name, field := range c.secretFields() {
 		delete(rec.Secrets, name)
@@ -153,11 +167,11 @@ func (c *Connection) record() (*vault.Record, error) {
 			rec.Secrets[name] = *field
 		}
 	}
-	return &rec, nil
+	return nil
 }
 
 // knownFields are those that an absent value removes.
-var knownFields = []string{"base_url", "token_url", "scopes", "token_type", "expires_at", "obtained_at", "account", "metadata"}
+var knownFields = []string{"base_url", "token_url", "scopes", "token_type", "expires_at", "obtained_at", "account", "metadata", "client_id"}
 
 func mergeFields(into map[string]json.RawMessage, v any) error {
 	b, err := json.Marshal(v)

@@ -12,57 +12,83 @@ import (
 
 // SetDefault makes a connection its provider's default one.
 func (b *Broker) SetDefault(ctx context.Context, name, connection string) error {
-	ix, err := b.index(ctx, name)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(ix.Connections, connection) {
-		return connectionError(name, connection, ErrNoConnection)
-	}
-	ix.Default = connection
-	change, err := ix.change(b.profile, name)
-	if err != nil {
-		return err
-	}
-	return b.vault.Apply(ctx, b.event("connection.default", name, connection), change)
+	return b.commit(ctx, b.event("connection.default", name, connection), func() ([]vault.Change, error) {
+		ix, err := b.index(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(ix.Connections, connection) {
+			return nil, connectionError(name, connection, ErrNoConnection)
+		}
+		ix.Default = connection
+		change, err := ix.change(b.profile, name)
+		return []vault.Change{change}, err
+	})
 }
 
 // Rename gives a connection another name. Its secrets are sealed anew, because
-// they are bound to their record's key.
+// they are bound to their record's key. A refresh that is under way is waited
+// for: its tokens would have nowhere to go.
 func (b *Broker) Rename(ctx context.Context, name, from, to string) error {
 	if err := provider.ValidName(to); err != nil {
 		return fmt.Errorf("%w: connection: %w", ErrBadName, err)
 	}
-	c, err := b.Get(ctx, name, from)
+	from, err := b.resolve(ctx, name, from)
 	if err != nil {
 		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, leaseWait)
+	defer cancel()
+	release, err := b.hold(waiting, connectionID{name, from})
+	if err != nil {
+		return connectionError(name, from, err)
+	}
+	defer release()
+	return b.commit(ctx, b.event("connection.rename", name, to), func() ([]vault.Change, error) {
+		return b.renamed(ctx, name, from, to)
+	})
+}
+
+func (b *Broker) renamed(ctx context.Context, name, from, to string) ([]vault.Change, error) {
+	c, err := b.Get(ctx, name, from)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := b.Get(ctx, name, to); !errors.Is(err, ErrNoConnection) {
 		if err == nil {
 			err = connectionError(name, to, fmt.Errorf("%w: there is one of that name", ErrBadInput))
 		}
-		return err
+		return nil, err
 	}
 	ix, err := b.index(ctx, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	wasDefault := ix.Default == c.Name
+	wasDefault := ix.Default == from
 	ix.add(to)
-	ix.drop(c.Name)
+	ix.drop(from)
 	if wasDefault {
 		ix.Default = to
 	}
 	ixChange, err := ix.change(b.profile, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	old := vault.Change{Key: connectionKey(b.profile, name, c.Name), Previous: c.entry}
+	st, err := b.state(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	changes := []vault.Change{ixChange, {Key: c.entry.Key, Previous: c.entry}}
+	if history, ok := st.Connections[from]; ok {
+		delete(st.Connections, from)
+		st.Connections[to] = history
+		change, err := st.changes(b.profile, name)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, change...)
+	}
 	c.Name = to
 	rec, err := c.record()
-	if err != nil {
-		return err
-	}
-	return b.vault.Apply(ctx, b.event("connection.rename", name, to), old,
-		vault.Change{Key: connectionKey(b.profile, name, to), Record: rec, Create: true}, ixChange)
+	return append(changes, vault.Change{Key: connectionKey(b.profile, name, to), Record: rec, Create: true}), err
 }

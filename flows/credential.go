@@ -3,42 +3,53 @@ package flows
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
+	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/secret"
 )
 
-// credentialCache keeps the opened credential of each stored record. An entry
-// of the snapshot is replaced when its record changes, so the entry itself is
-// the key and a stale credential cannot be found.
-type credentialCache struct {
-	opened sync.Map // "provider\x00connection" → *opened
+// handles are the connections of one snapshot. They are immutable, so that a
+// request finds its own by one lookup without allocating.
+type handles struct {
+	snapshot *vault.Snapshot
+	byID     map[connectionID]*handle
 }
 
-type cacheKey struct{ provider, connection string }
+// A handle is one version of one connection's record.
+type handle struct {
+	entry  *vault.Entry
+	opened atomic.Pointer[opened] // nil until somebody asked
+}
 
+// opened is what a record holds, decrypted.
 type opened struct {
-	entry      *vault.Entry
 	connection *Connection
+	credential secret.Text
+	err        error // the record cannot be read
+
+	// The credential may be handed out without a thought while simple holds,
+	// and until the time given, unless that is zero.
+	simple bool
+	until  time.Time
 }
 
-// Credential returns the current credential of a connection for one request.
-// It reads the vault's snapshot and so must be preceded by [Broker.Watch]. It
-// fails with ErrNoConnection, ErrExpired, ErrRevoked or ErrRefreshFailed.
+// Credential returns the current credential of a connection for one request,
+// renewing it first when that is due. It reads the vault's snapshot and so must
+// be preceded by [Broker.Watch]. It fails with ErrNoConnection, ErrExpired,
+// ErrRevoked or ErrRefreshFailed. While nothing is due it costs a lookup.
 func (b *Broker) Credential(ctx context.Context, name, connection string) (secret.Text, error) {
-	c, err := b.current(name, connection)
+	o, err := b.current(name, connection)
 	if err != nil {
 		return secret.Text{}, err
 	}
-	if b.due(c) || c.Status == Expired {
-		if c, err = b.freshen(ctx, c); err != nil {
-			return secret.Text{}, err
-		}
-		return c.Credential(), nil
+	if o.simple && (o.until.IsZero() || b.clock().Before(o.until)) {
+		return o.credential, nil
 	}
-	if err := b.usable(c); err != nil {
+	c, err := b.freshen(ctx, o.connection, patience)
+	if err != nil {
 		return secret.Text{}, err
 	}
 	return c.Credential(), nil
@@ -59,20 +70,62 @@ func (b *Broker) usable(c *Connection) error {
 
 // current returns a connection from the snapshot, opened at most once for each
 // version of its record.
-func (b *Broker) current(name, connection string) (*Connection, error) {
-	key := cacheKey{name, connection}
-	e, ok := b.vault.Snapshot().Get(connectionKey(b.profile, name, connection))
-	if !ok {
-		b.cache.opened.Delete(key)
+func (b *Broker) current(name, connection string) (*opened, error) {
+	t := b.handles.Load()
+	if s := b.vault.Snapshot(); t == nil || t.snapshot != s {
+		t = b.newHandles()
+	}
+	h := t.byID[connectionID{name, connection}]
+	if h == nil {
 		return nil, connectionError(name, connection, ErrNoConnection)
 	}
-	if have, ok := b.cache.opened.Load(key); ok && have.(*opened).entry == e {
-		return have.(*opened).connection, nil
+	o := h.opened.Load()
+	if o == nil {
+		o = open(h.entry)
+		h.opened.Store(o)
 	}
+	return o, o.err
+}
+
+// newHandles makes the handles of the current snapshot. Those of records that
+// did not change are kept.
+func (b *Broker) newHandles() *handles {
+	b.handlesMu.Lock()
+	defer b.handlesMu.Unlock()
+	old, s := b.handles.Load(), b.vault.Snapshot()
+	if old == nil {
+		old = &handles{}
+	}
+	if old.snapshot == s {
+		return old
+	}
+	t := &handles{snapshot: s, byID: map[connectionID]*handle{}}
+	for _, e := range s.Prefix(profilePrefix(b.profile)) {
+		name, kind, connection := splitKey(b.profile, e.Key)
+		if kind != "connection" {
+			continue
+		}
+		id := connectionID{name, connection}
+		if h := old.byID[id]; h != nil && h.entry == e {
+			t.byID[id] = h
+		} else {
+			t.byID[id] = &handle{entry: e}
+		}
+	}
+	b.handles.Store(t)
+	return t
+}
+
+func open(e *vault.Entry) *opened {
 	c, err := decodeConnection(e)
 	if err != nil {
-		return nil, err
+		return &opened{err: err}
 	}
-	b.cache.opened.Store(key, &opened{e, c})
-	return c, nil
+	o := &opened{connection: c, credential: c.Credential()}
+	o.simple = c.Status == Connected && !o.credential.IsZero()
+	o.until = c.ExpiresAt
+	if c.AuthType == provider.AuthOAuth2 && c.renewable() && !c.ExpiresAt.IsZero() {
+		o.until = c.ExpiresAt.Add(-window(c))
+	}
+	return o
 }

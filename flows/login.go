@@ -17,8 +17,12 @@ import (
 type Login struct {
 	Provider   *provider.Entry
 	Connection string // "" is DefaultConnection, or the provider's default one
-	BaseURL    string // "" is the definition's
+	BaseURL    string // "" is the connection's own, or the definition's
 	Force      bool   // log in though the connection is valid
+
+	// Reset logs in as if nothing were stored for the provider, and deletes
+	// what is once the login has succeeded.
+	Reset bool
 
 	// For OAuth alone.
 	Flow         provider.Flow // "" is the definition's
@@ -56,66 +60,120 @@ func (b *Broker) LoginAPIKey(ctx context.Context, l Login, key secret.Text) (*Co
 	if err != nil {
 		return nil, err
 	}
+	if err := c.settle(def, l.BaseURL); err != nil {
+		return nil, err
+	}
 	c.APIKey, c.Status = key, Connected
 	c.ObtainedAt = b.Now()
-	return c, b.store(ctx, c)
+	return c, b.store(ctx, l, c, nil)
 }
 
-// begin prepares the record of a login: the old one, if there is one, with the
-// route pinned anew and everything that belongs to the old credential gone.
+// begin prepares the record of a login. It fails with ErrAlreadyConnected. What
+// belongs to an old credential is not taken over, but for the base URL: whoever
+// logs in again means the same site.
 func (b *Broker) begin(ctx context.Context, l Login) (*Connection, error) {
 	def := l.Provider.Definition
+	if l.Reset && l.Connection == "" {
+		l.Connection = DefaultConnection // whatever the default is now, it will be forgotten
+	}
 	name, err := b.resolve(ctx, def.Name, l.Connection)
 	if err != nil {
 		return nil, err
 	}
-	c, err := b.Get(ctx, def.Name, name)
+	fresh := &Connection{SchemaVersion: recordVersion, Provider: def.Name, Profile: b.profile, Name: name, AuthType: def.AuthType}
+	if l.Reset {
+		return fresh, nil
+	}
+	old, err := b.Get(ctx, def.Name, name)
+	var damaged *vault.IntegrityError
 	switch {
-	case errors.Is(err, ErrNoConnection):
-		c = &Connection{}
+	case errors.Is(err, ErrNoConnection), l.Force && errors.As(err, &damaged):
+		return fresh, nil
 	case err != nil:
 		return nil, err
-	case !l.Force && c.EffectiveStatus(b.clock()) == Connected:
+	case !l.Force && old.EffectiveStatus(b.clock()) == Connected:
 		return nil, connectionError(def.Name, name, ErrAlreadyConnected)
 	}
-	base, err := baseURL(def, l.BaseURL)
-	if err != nil {
-		return nil, connectionError(def.Name, name, err)
-	}
-	resolved, err := def.Resolve(base)
-	if err != nil {
-		return nil, connectionError(def.Name, name, fmt.Errorf("%w: %w", ErrBadInput, err))
-	}
-	hosts, err := def.Routes(base)
-	if err != nil {
-		return nil, connectionError(def.Name, name, fmt.Errorf("%w: %w", ErrBadInput, err))
-	}
-	fresh := &Connection{SchemaVersion: recordVersion, Provider: def.Name, Profile: b.profile, Name: name,
-		AuthType: def.AuthType, BaseURL: base, HostURL: hosts, Metadata: c.Metadata, entry: c.entry}
-	if resolved.OAuth != nil {
-		fresh.TokenURL = resolved.OAuth.TokenURL
+	if def.NeedsBaseURL() {
+		fresh.BaseURL = old.BaseURL
 	}
 	return fresh, nil
 }
 
-// store writes a logged-in connection and its place in the index.
-func (b *Broker) store(ctx context.Context, c *Connection) error {
-	ix, err := b.index(ctx, c.Provider)
-	if err != nil {
-		return err
+// settle pins where a connection's credential may go, from the base URL given,
+// the one that the connection has, or the definition's.
+func (c *Connection) settle(def *provider.Definition, given string) error {
+	if given == "" {
+		given = c.BaseURL
 	}
-	ix.add(c.Name)
-	ixChange, err := ix.change(b.profile, c.Provider)
+	base, err := baseURL(def, given)
 	if err != nil {
-		return err
+		return connectionError(c.Provider, c.Name, err)
 	}
-	rec, err := c.record()
+	resolved, err := def.Resolve(base)
 	if err != nil {
-		return err
+		return connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrBadInput, err))
 	}
-	return b.vault.Apply(ctx, b.event("login", c.Provider, c.Name),
-		vault.Change{Key: connectionKey(b.profile, c.Provider, c.Name), Record: rec, Previous: c.entry, Create: c.entry == nil},
-		ixChange)
+	hosts, err := def.Routes(base)
+	if err != nil {
+		return connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrBadInput, err))
+	}
+	c.BaseURL, c.HostURL, c.TokenURL = base, hosts, ""
+	if resolved.OAuth != nil {
+		c.TokenURL = resolved.OAuth.TokenURL
+	}
+	return nil
+}
+
+// store writes a logged-in connection, its place in the index, the client that
+// it was made with if that is new, and a clean history. A login is what a person
+// wanted last: it replaces whatever is stored by then, a refresh included.
+func (b *Broker) store(ctx context.Context, l Login, c *Connection, made *client) error {
+	if l.Reset {
+		if _, err := b.removeAll(ctx, "remove", c.Provider); err != nil {
+			return err
+		}
+	}
+	err := b.commit(ctx, b.event("login", c.Provider, c.Name), func() ([]vault.Change, error) {
+		key := connectionKey(b.profile, c.Provider, c.Name)
+		var err error
+		if c.entry, err = b.vault.Get(ctx, key); err != nil && !errors.Is(err, vault.ErrNotFound) {
+			return nil, err
+		}
+		rec, err := c.record()
+		var damaged *vault.IntegrityError
+		if l.Force && errors.As(err, &damaged) { // there is nothing to keep of it
+			rec, err = c.newRecord()
+		}
+		if err != nil {
+			return nil, err
+		}
+		ix, err := b.index(ctx, c.Provider)
+		if err != nil {
+			return nil, err
+		}
+		ix.add(c.Name)
+		ixChange, err := ix.change(b.profile, c.Provider)
+		if err != nil {
+			return nil, err
+		}
+		changes, err := b.editState(ctx, c, forgetState)
+		if err != nil {
+			return nil, err
+		}
+		if made != nil {
+			change, err := made.change(b.profile, c.Provider)
+			if err != nil {
+				return nil, err
+			}
+			changes = append(changes, change)
+		}
+		return append(changes, ixChange, vault.Change{Key: key, Record: rec, Previous: c.entry, Create: c.entry == nil}), nil
+	})
+	if err == nil {
+		b.forget(c.id())
+	}
+	return err
 }
 
 // CheckKey rejects a key that cannot be right with ErrBadSecret, without ever
@@ -154,6 +212,9 @@ func keyShape(def *provider.Definition, key secret.Text) error {
 	return nil
 }
 
+// errNoBaseURL is returned where a base URL is needed and nobody said which.
+var errNoBaseURL = fmt.Errorf("%w: it is self-hosted or per site: say where with --base-url https://…", ErrBadInput)
+
 // baseURL chooses and checks the base URL of a login.
 func baseURL(def *provider.Definition, given string) (string, error) {
 	fallback := def.DefaultBaseURL()
@@ -162,7 +223,7 @@ func baseURL(def *provider.Definition, given string) (string, error) {
 	}
 	if given == "" {
 		if def.NeedsBaseURL() {
-			return "", fmt.Errorf("%w: %s is self-hosted or per site: say where with --base-url https://…", ErrBadInput, def.DisplayName)
+			return "", errNoBaseURL
 		}
 		return "", nil
 	}

@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,14 @@ import (
 
 	"authsome/flows/oauth"
 	"authsome/provider"
+	"authsome/vault"
+	"authsome/vault/secret"
 )
 
 // Prompter is the person, or what stands in for one, during an OAuth login.
 type Prompter interface {
-	// Client asks for the OAuth client to log in with.
+	// Client asks for the OAuth client to log in with. Where nobody can be
+	// asked it may answer with the ClientID of the request alone.
 	Client(ctx context.Context, req ClientRequest) (ClientAnswer, error)
 
 	// Visit has the user open a page and returns at once. ctx ends when the
@@ -29,8 +33,9 @@ type ResultPager interface {
 
 // Visit is a page that the user has to open to approve a login.
 type Visit struct {
-	URL    string
-	Device *oauth.DeviceAuthorization // of a device login; nil otherwise
+	URL         string
+	RedirectURI string                     // where the browser comes back to; "" of a device login
+	Device      *oauth.DeviceAuthorization // of a device login; nil otherwise
 }
 
 // LoginOAuth runs the provider's OAuth flow and stores the connection.
@@ -44,22 +49,15 @@ func (b *Broker) LoginOAuth(ctx context.Context, l Login, p Prompter) (*Connecti
 	if err != nil {
 		return nil, err
 	}
-	session := &oauthLogin{b: b, l: l, p: p, cfg: oauth.Config{HTTP: b.http, Clock: b.clock}}
-	if err := session.use(c); err != nil {
-		return nil, err
-	}
-	session.scopes = session.cfg.OAuth.Scopes
+	s := &oauthLogin{b: b, l: l, c: c, p: p, flow: flow, cfg: oauth.Config{HTTP: b.http, Clock: b.clock}}
+	s.scopes = def.OAuth.Scopes
 	if len(l.Scopes) > 0 {
-		session.scopes = l.Scopes
+		s.scopes = l.Scopes
 	}
-	tokens, err := session.run(ctx, flow)
-	c = session.c
-	if err != nil {
+	if err := s.run(ctx); err != nil {
 		return nil, b.oauthFailure(c, err)
 	}
-	c.pin(session.cfg.OAuth, flow)
-	c.apply(tokens)
-	return c, b.store(ctx, c)
+	return c, nil
 }
 
 // chooseFlow checks that a provider knows the flow that was asked for.
@@ -67,13 +65,14 @@ func chooseFlow(def *provider.Definition, want provider.Flow) (provider.Flow, er
 	if def.AuthType != provider.AuthOAuth2 {
 		return "", fmt.Errorf("%w: it takes an API key, not OAuth", ErrBadInput)
 	}
+	o := def.OAuth
 	switch {
 	case want == "", want == def.Flow:
 		return def.Flow, nil
-	case want == provider.FlowDeviceCode && def.OAuth.SupportsDeviceFlow,
-		want == provider.FlowDCRPKCE && def.OAuth.SupportsDCR,
-		want == provider.FlowPKCE && def.OAuth.AuthorizationURL != "",
-		want == provider.FlowClientCredentials && def.OAuth.TokenURL != "":
+	case want == provider.FlowDeviceCode && o.SupportsDeviceFlow,
+		want == provider.FlowDCRPKCE && o.SupportsDCR,
+		want == provider.FlowPKCE && (o.AuthorizationURL != "" || o.Issuer != ""),
+		want == provider.FlowClientCredentials && (o.TokenURL != "" || o.Issuer != ""):
 		return want, nil
 	}
 	return "", fmt.Errorf("%w: --flow %s: its definition knows %s", ErrBadInput, want, def.Flow)
@@ -83,45 +82,52 @@ func chooseFlow(def *provider.Definition, want provider.Flow) (provider.Flow, er
 type oauthLogin struct {
 	b      *Broker
 	l      Login
-	c      *Connection
+	c      *Connection // what is being made
 	p      Prompter
+	flow   provider.Flow
 	cfg    oauth.Config
 	scopes []string
+	made   *client // a client that is not stored yet
 }
 
-// use sets the connection that is being made, and with its base URL the
-// endpoints.
-func (s *oauthLogin) use(c *Connection) error {
-	resolved, err := s.l.Provider.Resolve(c.BaseURL)
-	if err != nil {
-		return connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrBadInput, err))
-	}
-	s.c, s.cfg.OAuth = c, resolved.OAuth
-	return nil
-}
-
-func (s *oauthLogin) run(ctx context.Context, flow provider.Flow) (*oauth.TokenSet, error) {
-	if s.cfg.OAuth.Issuer != "" && needsDiscovery(s.cfg.OAuth, flow) {
-		m, err := s.cfg.Discover(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.cfg.Metadata, s.cfg.OAuth = m, m.Fill(s.cfg.OAuth)
-	}
-	switch flow {
-	case provider.FlowPKCE:
-		return s.authorize(ctx, false)
-	case provider.FlowDCRPKCE:
-		return s.authorize(ctx, true)
+func (s *oauthLogin) run(ctx context.Context) error {
+	switch s.flow {
+	case provider.FlowPKCE, provider.FlowDCRPKCE:
+		return s.authorize(ctx)
 	case provider.FlowDeviceCode:
 		return s.device(ctx)
 	case provider.FlowClientCredentials:
-		if err := s.client(ctx, "", true); err != nil {
-			return nil, err
+		if err := s.client(ctx, ""); err != nil {
+			return err
 		}
-		return s.cfg.ClientCredentials(ctx, s.scopes...)
+		tokens, err := s.cfg.ClientCredentials(ctx, s.scopes...)
+		if err != nil {
+			return err
+		}
+		return s.done(ctx, tokens)
 	}
-	return nil, fmt.Errorf("%w: flow %q", ErrBadInput, flow)
+	return fmt.Errorf("%w: flow %q", ErrBadInput, s.flow)
+}
+
+// settle pins the routes of the connection, and finds the endpoints.
+func (s *oauthLogin) settle(ctx context.Context, base string) error {
+	if err := s.c.settle(s.l.Provider.Definition, base); err != nil {
+		return err
+	}
+	resolved, err := s.l.Provider.Resolve(s.c.BaseURL)
+	if err != nil {
+		return connectionError(s.c.Provider, s.c.Name, fmt.Errorf("%w: %w", ErrBadInput, err))
+	}
+	s.cfg.OAuth, s.cfg.Metadata = resolved.OAuth, nil
+	if resolved.OAuth.Issuer == "" || !needsDiscovery(resolved.OAuth, s.flow) {
+		return nil
+	}
+	m, err := s.cfg.Discover(ctx)
+	if err != nil {
+		return err
+	}
+	s.cfg.Metadata, s.cfg.OAuth = m, m.Fill(resolved.OAuth)
+	return nil
 }
 
 // needsDiscovery reports whether the definition leaves open what a flow needs.
@@ -137,9 +143,17 @@ func needsDiscovery(o *provider.OAuth, flow provider.Flow) bool {
 	return flow == provider.FlowPKCE && o.AuthorizationURL == ""
 }
 
-func (s *oauthLogin) client(ctx context.Context, redirect string, needsSecret bool) error {
-	found, answer, err := s.b.findClient(ctx, s.l, ClientRequest{Provider: s.l.Provider.Definition, RedirectURI: redirect,
-		BaseURL: s.c.BaseURL, AskBaseURL: s.l.BaseURL == "" && s.l.Provider.NeedsBaseURL(), Scopes: s.scopes, NeedsSecret: needsSecret}, s.p)
+// client finds the client and settles the connection, whose base URL may be
+// asked for on the same form.
+func (s *oauthLogin) client(ctx context.Context, redirect string) error {
+	def := s.l.Provider.Definition
+	asksBase := s.l.BaseURL == "" && def.NeedsBaseURL()
+	base, err := baseURL(def, cmp.Or(s.l.BaseURL, s.c.BaseURL))
+	if err != nil && !(asksBase && errors.Is(err, errNoBaseURL)) {
+		return connectionError(def.Name, s.c.Name, err)
+	}
+	found, known, answer, err := s.b.findClient(ctx, s.l, ClientRequest{Provider: def, RedirectURI: redirect,
+		BaseURL: base, AskBaseURL: asksBase, Scopes: s.scopes, NeedsSecret: s.flow == provider.FlowClientCredentials}, s.p)
 	if err != nil {
 		return err
 	}
@@ -147,107 +161,150 @@ func (s *oauthLogin) client(ctx context.Context, redirect string, needsSecret bo
 		s.scopes = answer.Scopes
 	}
 	s.cfg.Client = found.oauth()
-	if answer.BaseURL == "" || answer.BaseURL == s.c.BaseURL {
-		return nil
+	if !known {
+		s.made = found
 	}
-	s.l.BaseURL = answer.BaseURL
-	c, err := s.b.begin(ctx, s.l)
-	if err != nil {
-		return err
-	}
-	return s.use(c)
+	return s.settle(ctx, cmp.Or(answer.BaseURL, s.l.BaseURL))
 }
 
 // authorize sends the user to the provider and waits for the callback.
-func (s *oauthLogin) authorize(ctx context.Context, register bool) (*oauth.TokenSet, error) {
+func (s *oauthLogin) authorize(ctx context.Context) error {
+	register := s.flow == provider.FlowDCRPKCE
 	// A client that is registered on the fly may be called back anywhere.
 	listener, err := oauth.Listen(ctx, oauth.ListenConfig{Port: s.l.CallbackPort, AnyPort: register && s.l.CallbackPort == 0})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer listener.Close()
 	if register {
 		err = s.register(ctx, listener.RedirectURI)
 	} else {
-		err = s.client(ctx, listener.RedirectURI, false)
+		err = s.client(ctx, listener.RedirectURI)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	auth, err := s.cfg.BeginAuthorization(listener.RedirectURI, s.scopes...)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	cfg := oauth.CallbackConfig{}
+	if pager, ok := s.p.(ResultPager); ok {
+		cfg.Page = pager.ResultPage
+	}
+	callback, err := oauth.NewCallback(auth, cfg)
+	if err != nil {
+		return err
 	}
 	visitCtx, done := context.WithCancel(ctx)
 	defer done()
-	if err := s.p.Visit(visitCtx, Visit{URL: auth.URL}); err != nil {
-		return nil, err
+	if err := s.p.Visit(visitCtx, Visit{URL: auth.URL, RedirectURI: listener.RedirectURI}); err != nil {
+		return err
 	}
-	callback := oauth.CallbackConfig{}
-	if pager, ok := s.p.(ResultPager); ok {
-		callback.Page = pager.ResultPage
-	}
-	return s.cfg.AwaitTokens(ctx, listener, auth, callback)
+	// The page that the browser ends up on is shown once all is stored.
+	return listener.Await(ctx, callback, func(ctx context.Context, code secret.Text) error {
+		tokens, err := s.cfg.Exchange(ctx, auth, code)
+		if err != nil {
+			return err
+		}
+		return s.done(ctx, tokens)
+	})
 }
 
 // register uses the client that was registered for this redirect URI, or
-// registers one (RFC 7591).
+// registers one (RFC 7591). It is kept at once: a login that is called off and
+// begun again shall not register another.
 func (s *oauthLogin) register(ctx context.Context, redirect string) error {
-	name := s.l.Provider.Name
-	stored, err := s.b.client(ctx, name)
+	if err := s.settle(ctx, s.l.BaseURL); err != nil {
+		return err
+	}
+	at := s.cfg.OAuth.RegistrationEndpoint
+	if !s.l.Reset {
+		stored, err := s.b.client(ctx, s.c.Provider)
+		if err != nil {
+			return err
+		}
+		good := stored.SecretExpiresAt.IsZero() || s.b.clock().Before(stored.SecretExpiresAt)
+		if at != "" && stored.RegisteredAt == at && slices.Contains(stored.RedirectURIs, redirect) && good {
+			s.cfg.Client = stored.oauth()
+			return nil
+		}
+	}
+	reg, err := s.cfg.Register(ctx, oauth.RegistrationRequest{Name: "authsome", RedirectURIs: []string{redirect}, Scopes: s.scopes})
 	if err != nil {
 		return err
 	}
-	if stored.ID != "" && slices.Contains(stored.RedirectURIs, redirect) {
-		s.cfg.Client = stored.oauth()
-		return nil
+	s.cfg.Client = reg.Client
+	s.made = &client{ID: reg.Client.ID, Secret: reg.Client.Secret, AuthMethod: reg.Client.AuthMethod,
+		RegisteredAt: at, RedirectURIs: reg.RedirectURIs, SecretExpiresAt: reg.SecretExpiresAt}
+	if s.l.Reset {
+		return nil // what is stored stays until the login has succeeded
 	}
-	made, err := s.cfg.Register(ctx, oauth.RegistrationRequest{Name: "authsome", RedirectURIs: []string{redirect}, Scopes: s.scopes})
+	change, err := s.made.change(s.b.profile, s.c.Provider)
 	if err != nil {
 		return err
 	}
-	s.cfg.Client = made.Client
-	return s.b.storeClient(ctx, name, &client{ID: made.Client.ID, AuthMethod: made.Client.AuthMethod,
-		RedirectURIs: made.RedirectURIs, Secret: made.Client.Secret})
+	return s.b.vault.Apply(ctx, s.b.event("login.client", s.c.Provider, ""), change)
 }
 
-func (s *oauthLogin) device(ctx context.Context) (*oauth.TokenSet, error) {
-	if s.cfg.OAuth.DeviceTokenRequest != "json" { // the json variant knows no clients
-		if err := s.client(ctx, "", false); err != nil {
-			return nil, err
-		}
+func (s *oauthLogin) device(ctx context.Context) error {
+	var err error
+	if s.l.Provider.OAuth.DeviceTokenRequest == "json" { // this variant knows no clients
+		err = s.settle(ctx, s.l.BaseURL)
+	} else {
+		err = s.client(ctx, "")
+	}
+	if err != nil {
+		return err
 	}
 	d, err := s.cfg.BeginDevice(ctx, s.scopes...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	visitCtx, done := context.WithCancel(ctx)
 	defer done()
-	page := d.VerificationURIComplete
-	if page == "" {
-		page = d.VerificationURI
+	if err := s.p.Visit(visitCtx, Visit{URL: cmp.Or(d.VerificationURIComplete, d.VerificationURI), Device: d}); err != nil {
+		return err
 	}
-	if err := s.p.Visit(visitCtx, Visit{URL: page, Device: d}); err != nil {
-		return nil, err
+	tokens, err := s.cfg.PollDevice(ctx, d)
+	if err != nil {
+		return err
 	}
-	return s.cfg.PollDevice(ctx, d)
+	return s.done(ctx, tokens)
 }
+
+// done stores what the flow gave. It is not called off any more: the code that
+// the tokens were had for is spent.
+func (s *oauthLogin) done(ctx context.Context, tokens *oauth.TokenSet) error {
+	s.c.pin(s.cfg.OAuth, s.flow)
+	s.c.ClientID, s.c.ClientSecret = s.cfg.Client.ID, s.cfg.Client.Secret
+	if s.cfg.Client.AuthMethod != "" {
+		s.c.Metadata[metaAuthMethod] = s.cfg.Client.AuthMethod
+	}
+	s.c.apply(tokens)
+	return s.b.store(context.WithoutCancel(ctx), s.l, s.c, s.made)
+}
+
+// What a login keeps in a connection's metadata.
+const (
+	metaFlow       = "flow"
+	metaRevocation = "revocation_url"
+	metaAuthMethod = "token_auth_method" // of the client, when it is its own
+	metaRenewable  = "renewable"         // false: a login is all that helps once it has expired
+)
 
 // pin keeps where this connection is renewed and revoked: a definition that is
 // registered later must not be able to ask for the refresh token elsewhere.
 func (c *Connection) pin(o *provider.OAuth, flow provider.Flow) {
 	c.TokenURL = o.TokenURL
-	if c.Metadata == nil {
-		c.Metadata = map[string]any{}
-	}
-	c.Metadata["flow"], c.Metadata["revocation_url"] = string(flow), o.RevocationURL
+	c.Metadata = map[string]any{metaFlow: string(flow), metaRevocation: o.RevocationURL}
 }
 
 // pinned returns an OAuth section that talks to where the login talked.
 func (c *Connection) pinned(o *provider.OAuth) *provider.OAuth {
 	out := *o
 	out.TokenURL = c.TokenURL
-	out.RevocationURL, _ = c.Metadata["revocation_url"].(string)
+	out.RevocationURL, _ = c.Metadata[metaRevocation].(string)
 	return &out
 }
 
@@ -256,16 +313,22 @@ func (c *Connection) apply(t *oauth.TokenSet) {
 	c.Status = Connected
 	c.AccessToken, c.RefreshToken, c.IDToken = t.AccessToken, t.RefreshToken, t.IDToken
 	c.TokenType, c.Scopes = t.TokenType, t.Scopes
-	c.ExpiresAt, c.ObtainedAt = t.ExpiresAt.UTC(), t.ObtainedAt.UTC()
-	if t.ExpiresAt.IsZero() {
-		c.ExpiresAt = t.ExpiresAt
+	c.ExpiresAt, c.ObtainedAt = t.ExpiresAt, t.ObtainedAt.UTC()
+	if !t.ExpiresAt.IsZero() {
+		c.ExpiresAt = t.ExpiresAt.UTC()
 	}
-	if t.Account.ID != "" || t.Account.Label != "" {
+	if t.Account != (oauth.Account{}) {
 		c.Account = Account{t.Account.ID, t.Account.Label}
 	}
-	for name, value := range t.Extra {
-		c.Metadata[name] = value
+	meta := map[string]any{} // the old one may be shared
+	for name, value := range c.Metadata {
+		meta[name] = value
 	}
+	for name, value := range t.Extra {
+		meta[name] = value
+	}
+	c.Metadata = meta
+	c.Metadata[metaRenewable] = c.renewable()
 }
 
 // tokens is the other way round, for a refresh or a revocation.
@@ -278,7 +341,7 @@ func (c *Connection) tokens() *oauth.TokenSet {
 // oauthFailure words why a login failed and what to do.
 func (b *Broker) oauthFailure(c *Connection, err error) error {
 	var own *ConnectionError
-	if errors.As(err, &own) || errors.Is(err, context.Canceled) {
+	if errors.As(err, &own) || errors.Is(err, context.Canceled) || errors.Is(err, vault.ErrUnavailable) {
 		return err
 	}
 	var failure *oauth.Error
@@ -290,11 +353,13 @@ func (b *Broker) oauthFailure(c *Connection, err error) error {
 	case errors.Is(err, oauth.ErrPortUnavailable):
 		out.Next = "free the port, or choose one that the provider knows with --callback-port"
 	case errors.Is(err, oauth.ErrInvalidClient):
-		out.Next = "check the client id and secret, then run: authsome login " + c.Provider + " --reset"
+		out.Next = "check the client id and secret, then " + out.Next + " --reset"
 	case errors.Is(err, oauth.ErrAccessDenied):
-		out.Next = "approve the request, or ask for less with --scopes; then run: authsome login " + c.Provider
+		out.Next = "approve the request, or ask for less with --scopes; then " + out.Next
 	case errors.Is(err, oauth.ErrUnreachable), errors.Is(err, oauth.ErrUnavailable):
 		out.Next = "check the network and try again; run: authsome doctor"
+	case errors.Is(err, oauth.ErrUnsupported):
+		out.Next = "correct the definition (authsome inspect " + c.Provider + " prints it) and register it again with --force"
 	}
 	return out
 }

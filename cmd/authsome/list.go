@@ -30,6 +30,13 @@ type listedConnection struct {
 	Status    flows.Status      `json:"status"`
 	Scopes    []string          `json:"scopes,omitempty"`
 	ExpiresAt *time.Time        `json:"expires_at,omitempty"`
+
+	// Of the refreshes since the last login. Hint says what to do, when there
+	// is anything to do.
+	LastRefresh *time.Time `json:"last_refresh,omitempty"`
+	LastError   string     `json:"last_error,omitempty"`
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+	Hint        string     `json:"hint,omitempty"`
 }
 
 func newList(a *app) *cobra.Command {
@@ -108,15 +115,44 @@ func listed(e *provider.Entry, held *flows.Listing) listedProvider {
 	}
 	for _, c := range held.Connections {
 		p.State = "connected"
-		l := listedConnection{Name: c.Name, AuthType: c.AuthType, Status: c.EffectiveStatus(time.Now()), Scopes: c.Scopes}
-		if !c.ExpiresAt.IsZero() {
-			at := c.ExpiresAt
-			l.ExpiresAt = &at
-		}
-		p.Connections = append(p.Connections, l)
+		p.Connections = append(p.Connections, listedOf(c, held.States[c.Name], time.Now()))
 	}
 	sort.Slice(p.Connections, func(i, j int) bool { return p.Connections[i].Name < p.Connections[j].Name })
 	return p
+}
+
+func listedOf(c *flows.Connection, st flows.ConnectionState, now time.Time) listedConnection {
+	stamp := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	return listedConnection{Name: c.Name, AuthType: c.AuthType, Status: c.EffectiveStatus(now), Scopes: c.Scopes,
+		ExpiresAt: stamp(c.ExpiresAt), LastRefresh: stamp(st.LastRefresh), LastError: st.LastError, LastErrorAt: stamp(st.LastErrorAt),
+		Hint: c.Advice(st, now)}
+}
+
+// notes tells, below the table, what went wrong with connections and what to do.
+func notes(all []listedProvider, now time.Time) (lines []string) {
+	for _, p := range all {
+		for _, c := range p.Connections {
+			what := ""
+			switch {
+			case c.LastError != "":
+				what = "last refresh failed " + brief(now.Sub(*c.LastErrorAt)) + " ago: " + c.LastError
+			case c.Hint != "":
+				what = string(c.Status)
+			default:
+				continue
+			}
+			lines = append(lines, fmt.Sprintf("%s/%s: %s", p.Name, c.Name, what))
+			if c.Hint != "" {
+				lines = append(lines, "  "+c.Hint)
+			}
+		}
+	}
+	return lines
 }
 
 func (a *app) printProviders(all []listedProvider, now time.Time) error {
@@ -136,7 +172,18 @@ func (a *app) printProviders(all []listedProvider, now time.Time) error {
 	if err := a.print("Providers: %d total, %d connected\n", len(all), connected); err != nil {
 		return err
 	}
-	return a.table(rows)
+	if err := a.table(rows); err != nil {
+		return err
+	}
+	for i, line := range notes(all, now) {
+		if i == 0 {
+			line = "\n" + line
+		}
+		if err := a.print("%s", line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // expiry words a time as "expires in 24h" or "expired 50s ago".

@@ -65,7 +65,7 @@ secret, and keeps them.`,
 	flags.BoolVar(&f.noBrowser, "no-browser", false, "open no browser; print what to open")
 	flags.BoolVar(&f.force, "force", false, "log in though the connection is valid")
 	flags.BoolVar(&f.ifNeeded, "if-needed", false, "exit 0 when the connection is valid already")
-	flags.BoolVar(&f.reset, "reset", false, "forget what is stored for the provider first")
+	flags.BoolVar(&f.reset, "reset", false, "ask for everything anew, and forget what is stored for the provider once the login has succeeded")
 	cmd.RegisterFlagCompletionFunc("flow", cobra.FixedCompletions([]string{"pkce", "device_code", "dcr_pkce", "client_credentials"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -75,19 +75,15 @@ func (a *app) login(ctx context.Context, name string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
-	in := flows.Login{Provider: entry, Connection: f.connection, BaseURL: f.baseURL, Force: f.force || f.reset,
+	in := flows.Login{Provider: entry, Connection: f.connection, BaseURL: f.baseURL, Force: f.force || f.reset, Reset: f.reset,
 		Flow: provider.Flow(f.flow), Scopes: f.scopes, ClientID: f.clientID, CallbackPort: f.callbackPort}
 	if !in.Force {
-		have, err := client.Broker.Valid(ctx, in)
+		have, err := a.alreadyConnected(ctx, client, in, f.ifNeeded)
 		if err != nil {
 			return err
 		}
-		if have != nil && f.ifNeeded {
-			return a.loggedIn("already_connected", have)
-		}
 		if have != nil {
-			return &flows.ConnectionError{Provider: name, Connection: have.Name, Err: flows.ErrAlreadyConnected,
-				Next: "add --force to log in again, or --if-needed to accept it"}
+			return a.loggedIn("already_connected", have)
 		}
 	}
 	login := a.loginOAuth
@@ -101,6 +97,25 @@ func (a *app) login(ctx context.Context, name string, f loginFlags) error {
 	return a.loggedIn("success", c)
 }
 
+// alreadyConnected returns the connection that makes a login unneeded. It fails
+// with flows.ErrAlreadyConnected unless that is what was asked for.
+func (a *app) alreadyConnected(ctx context.Context, client *authsome.Client, in flows.Login, ifNeeded bool) (*flows.Connection, error) {
+	have, err := client.Broker.Valid(ctx, in)
+	switch {
+	case err != nil:
+		return nil, err
+	case have != nil && !ifNeeded:
+		return nil, &flows.ConnectionError{Provider: have.Provider, Connection: have.Name, Err: flows.ErrAlreadyConnected,
+			Next: "add --force to log in again, or --if-needed to accept it"}
+	case have == nil && ifNeeded:
+		// What a refresh can mend needs no login.
+		if have, err = client.Broker.Fresh(ctx, in.Provider.Name, in.Connection); err != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return have, nil
+}
+
 // loginKey stores an API key.
 func (a *app) loginKey(ctx context.Context, client *authsome.Client, in flows.Login, f loginFlags) (*flows.Connection, error) {
 	if f.flow != "" && in.Flow != provider.FlowAPIKey || f.clientID != "" || len(f.scopes) > 0 {
@@ -112,7 +127,7 @@ func (a *app) loginKey(ctx context.Context, client *authsome.Client, in flows.Lo
 		return nil, err
 	}
 	if found {
-		return a.storeKey(ctx, client, in, f, key)
+		return client.Broker.LoginAPIKey(ctx, in, key)
 	}
 	ctx, p, err := a.newPrompter(ctx, in.Provider, in.Connection, f.noBrowser)
 	if err != nil {
@@ -124,22 +139,10 @@ func (a *app) loginKey(ctx context.Context, client *authsome.Client, in flows.Lo
 		if answer.BaseURL != "" {
 			in.BaseURL = answer.BaseURL
 		}
-		c, err = a.storeKey(ctx, client, in, f, answer.Key)
+		c, err = client.Broker.LoginAPIKey(ctx, in, answer.Key)
 	}
 	p.finish(err)
 	return c, err
-}
-
-func (a *app) storeKey(ctx context.Context, client *authsome.Client, in flows.Login, f loginFlags, key secret.Text) (*flows.Connection, error) {
-	if err := flows.CheckKey(in.Provider.Definition, key); err != nil {
-		return nil, err // before --reset forgets the old one
-	}
-	if f.reset {
-		if _, err := client.Broker.Remove(ctx, in.Provider.Name); err != nil {
-			return nil, err
-		}
-	}
-	return client.Broker.LoginAPIKey(ctx, in, key)
 }
 
 // loginOAuth runs the provider's OAuth flow.
@@ -151,11 +154,6 @@ func (a *app) loginOAuth(ctx context.Context, client *authsome.Client, in flows.
 		}
 		var err error
 		if in.ClientSecret, err = a.readSecretFile(f.secretFile); err != nil {
-			return nil, err
-		}
-	}
-	if f.reset {
-		if _, err := client.Broker.Remove(ctx, in.Provider.Name); err != nil {
 			return nil, err
 		}
 	}

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
+	"authsome"
 	"authsome/flows"
+	"authsome/provider"
 
 	"github.com/spf13/cobra"
 )
@@ -21,7 +25,7 @@ it can be asked. Client credentials stay, so that the next login is short.`,
 		Example: "  authsome logout openai\n  authsome logout github --connection work",
 		Args:    exactArgs("PROVIDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := a.lookup(cmd.Context(), args[0])
+			client, _, err := a.lookupHeld(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -39,6 +43,34 @@ it can be asked. Client credentials stay, so that the next login is short.`,
 	}
 	cmd.Flags().StringVar(&connection, "connection", "", "name of the connection (default: the provider's default one)")
 	return cmd
+}
+
+// lookupHeld finds a provider that something is to be deleted of. Its definition
+// may be gone or damaged meanwhile: what is stored for it can be deleted all the
+// same. path is the user's definition file, "" when there is none.
+func (a *app) lookupHeld(ctx context.Context, name string) (client *authsome.Client, path string, err error) {
+	if client, err = a.open(ctx); err != nil {
+		return nil, "", err
+	}
+	entry, err := client.Registry.Lookup(name)
+	switch {
+	case err == nil && entry.Source == "custom":
+		return client, entry.Path, nil
+	case err == nil || provider.ValidName(name) != nil:
+		return client, "", err
+	}
+	path = filepath.Join(client.Home.ProvidersDir(), name+".json")
+	if _, statErr := os.Stat(path); statErr == nil {
+		return client, path, nil
+	}
+	held, listErr := client.Broker.List(ctx)
+	if listErr != nil {
+		return nil, "", listErr
+	}
+	if held[name] == nil {
+		return nil, "", err
+	}
+	return client, "", nil
 }
 
 // tellRemote says what is still valid at the provider.
@@ -63,7 +95,7 @@ reached: the exit code and the output then say so.`,
 		Example: "  authsome revoke github\n  authsome revoke github --connection work",
 		Args:    exactArgs("PROVIDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := a.lookup(cmd.Context(), args[0])
+			client, _, err := a.lookupHeld(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -121,7 +153,7 @@ issued stays valid at the provider.`,
 		Example: "  authsome remove acme",
 		Args:    exactArgs("PROVIDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, entry, err := a.lookup(cmd.Context(), args[0])
+			client, path, err := a.lookupHeld(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -129,9 +161,9 @@ issued stays valid at the provider.`,
 			if err != nil {
 				return err
 			}
-			definition := entry.Source == "custom"
+			definition := path != ""
 			if definition {
-				if err := os.Remove(entry.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return fmt.Errorf("remove definition: %w", err)
 				}
 			}

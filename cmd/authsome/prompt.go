@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -25,6 +26,7 @@ type prompter struct {
 	a      *app
 	entry  *provider.Entry
 	web    *pages.Server // nil: no browser
+	print  bool          // the user said that they open pages themselves
 	cancel context.CancelCauseFunc
 }
 
@@ -37,7 +39,7 @@ var (
 // calls the login off in the browser.
 func (a *app) newPrompter(ctx context.Context, entry *provider.Entry, connection string, noBrowser bool) (context.Context, *prompter, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	p := &prompter{a: a, entry: entry, cancel: cancel}
+	p := &prompter{a: a, entry: entry, print: noBrowser, cancel: cancel}
 	if noBrowser || !pages.Display(a.getenv) {
 		return ctx, p, nil
 	}
@@ -56,11 +58,11 @@ func (a *app) newPrompter(ctx context.Context, entry *provider.Entry, connection
 func (a *app) openBrowser(url string) {
 	// What the browser's launcher prints is not ours to put on stdout.
 	browser.Stdout, browser.Stderr = a.stderr, a.stderr
+	// Said first: some launchers return when the browser is closed.
+	a.say("Opening your browser. If it does not show, open:\n  %s", url)
 	if err := browser.OpenURL(url); err != nil {
-		a.plain("Open this page in a browser:\n  " + url)
-		return
+		a.plain("The browser did not start. Open this page yourself:\n  " + url)
 	}
-	a.say("Opened your browser. If it does not show, open:\n  %s", url)
 }
 
 // finish shows how the login went and ends the conversation.
@@ -93,7 +95,11 @@ func (p *prompter) Key(ctx context.Context, askBaseURL bool) (pages.KeyAnswer, e
 	}
 	in, ok := p.a.terminal()
 	if !ok {
-		return pages.KeyAnswer{}, p.nobody("secret", variables(def.APIKey))
+		hint := "pipe the secret into: authsome login " + p.entry.Name + " --secret-file -"
+		if def.APIKey != nil && def.APIKey.EnvVar != "" {
+			hint = "set " + def.APIKey.EnvVar + ", or " + hint
+		}
+		return pages.KeyAnswer{}, p.nobody("secret", hint)
 	}
 	var answer pages.KeyAnswer
 	var err error
@@ -106,44 +112,22 @@ func (p *prompter) Key(ctx context.Context, askBaseURL bool) (pages.KeyAnswer, e
 	return answer, err
 }
 
-func variables(k *provider.APIKey) []string {
-	if k == nil || k.EnvVar == "" {
-		return nil
-	}
-	return []string{k.EnvVar}
-}
-
 // nobody is the error of a login that has to ask and cannot.
-func (p *prompter) nobody(what string, set []string) error {
-	hint := "pipe the secret into: authsome login " + p.entry.Name + " --secret-file -"
-	if len(set) > 0 {
-		hint = "set " + strings.Join(set, " and ") + ", or " + hint
-	}
+func (p *prompter) nobody(what, hint string) error {
 	return &fault{code: "CredentialMissing", exit: exitMissing, hint: hint,
 		msg: fmt.Sprintf("no %s for %s: there is neither a terminal nor a display to ask on", what, p.entry.Name)}
 }
 
 // Client implements flows.Prompter.
 func (p *prompter) Client(ctx context.Context, req flows.ClientRequest) (flows.ClientAnswer, error) {
-	def := req.Provider
 	if p.web != nil {
-		got, err := p.web.AskClient(ctx, pages.ClientForm{RedirectURI: req.RedirectURI, ClientID: req.ClientID, RequireSecret: req.NeedsSecret,
-			AskBaseURL: req.AskBaseURL, BaseURL: req.BaseURL, Scopes: req.Scopes, Separator: def.OAuth.ScopeSeparator})
-		return flows.ClientAnswer{ID: got.ClientID, Secret: got.ClientSecret, BaseURL: got.BaseURL, Scopes: got.Scopes}, err
+		return p.clientForm(ctx, req)
 	}
 	in, ok := p.a.terminal()
 	if !ok {
-		var set []string
-		for _, name := range []string{def.Client.ClientIDEnv, def.Client.ClientSecretEnv} {
-			if name != "" {
-				set = append(set, name)
-			}
-		}
-		err := p.nobody("OAuth client", set).(*fault)
-		err.hint = strings.Replace(err.hint, "pipe the secret into: authsome login "+p.entry.Name+" --secret-file -",
-			"give --client-id ID and its secret by --secret-file FILE", 1)
-		return flows.ClientAnswer{}, err
+		return p.clientOfNobody(req)
 	}
+	def := req.Provider
 	p.a.say("%s needs an OAuth client of yours, once.", def.DisplayName)
 	if def.Docs != "" {
 		p.a.say("Make one at %s", def.Docs)
@@ -171,25 +155,90 @@ func (p *prompter) Client(ctx context.Context, req flows.ClientRequest) (flows.C
 	return answer, err
 }
 
+// clientForm asks in the browser.
+func (p *prompter) clientForm(ctx context.Context, req flows.ClientRequest) (flows.ClientAnswer, error) {
+	got, err := p.web.AskClient(ctx, pages.ClientForm{RedirectURI: req.RedirectURI, ClientID: req.ClientID, RequireSecret: req.NeedsSecret,
+		AskBaseURL: req.AskBaseURL, BaseURL: req.BaseURL, Scopes: req.Scopes, Separator: req.Provider.OAuth.ScopeSeparator})
+	answer := flows.ClientAnswer{ID: got.ClientID, Secret: got.ClientSecret, BaseURL: got.BaseURL, Scopes: got.Scopes}
+	if answer.Scopes == nil {
+		answer.Scopes = []string{} // the user wants none
+	}
+	return answer, err
+}
+
+// clientOfNobody makes do with what is known, or says what to set.
+func (p *prompter) clientOfNobody(req flows.ClientRequest) (flows.ClientAnswer, error) {
+	baseMissing := req.AskBaseURL && req.BaseURL == ""
+	if req.ClientID != "" && !req.NeedsSecret && !baseMissing {
+		return flows.ClientAnswer{ID: req.ClientID}, nil // a public client
+	}
+	var ways []string
+	var set []string
+	for _, name := range []string{req.Provider.Client.ClientIDEnv, req.Provider.Client.ClientSecretEnv} {
+		if name != "" {
+			set = append(set, name)
+		}
+	}
+	if len(set) > 0 {
+		ways = append(ways, "set "+strings.Join(set, " and "))
+	}
+	ways = append(ways, "give --client-id ID and its secret by --secret-file FILE")
+	hint := strings.Join(ways, ", or ")
+	if baseMissing {
+		hint += "; and say where it is with --base-url"
+	}
+	return flows.ClientAnswer{}, p.nobody("OAuth client", hint)
+}
+
 // Visit implements flows.Prompter.
 func (p *prompter) Visit(ctx context.Context, v flows.Visit) error {
-	if v.Device == nil {
-		if p.web != nil && p.web.Continue(v.URL) {
-			return nil
-		}
-		if p.web != nil {
-			p.a.openBrowser(v.URL)
-			return nil
-		}
-		p.a.plain("Open this page in a browser to approve the login:\n  " + v.URL)
+	_, attended := p.a.terminal()
+	switch {
+	case v.Device != nil:
+		return p.showDevice(ctx, v.Device)
+	case p.web != nil && p.web.Continue(v.URL):
 		return nil
+	case p.web != nil:
+		go p.a.openBrowser(v.URL)
+		return nil
+	case !p.print && !attended:
+		return p.noBrowser()
 	}
-	p.a.plain(fmt.Sprintf("Open %s and enter the code %s", v.Device.VerificationURI, p.a.style(bold, v.Device.UserCode)))
+	p.a.plain("Open this page in a browser to approve the login:\n  " + v.URL)
+	if p.a.getenv("SSH_CONNECTION") != "" {
+		port := portOf(v.RedirectURI)
+		p.a.say("The browser comes back to port %s of this machine. From your own, forward it: ssh -L %s:127.0.0.1:%s HOST", port, port, port)
+	}
+	return nil
+}
+
+func portOf(redirect string) string {
+	u, err := url.Parse(redirect)
+	if err != nil {
+		return ""
+	}
+	return u.Port()
+}
+
+// noBrowser is the error of a login that needs a browser where nobody is.
+func (p *prompter) noBrowser() error {
+	hint := "log in on a machine with a browser; or run: authsome login " + p.entry.Name + " --no-browser, and open what it prints in a browser on this machine"
+	if p.entry.OAuth.SupportsDeviceFlow {
+		hint = "run: authsome login " + p.entry.Name + " --flow device_code, which can be approved on any device"
+	}
+	return &fault{code: "CredentialMissing", exit: exitMissing, hint: hint,
+		msg: "a login to " + p.entry.Name + " needs a browser: there is neither a terminal nor a display"}
+}
+
+// showDevice shows a device code on the terminal and, with a browser, on a page
+// whose Cancel button ends the login.
+func (p *prompter) showDevice(ctx context.Context, d *oauth.DeviceAuthorization) error {
+	p.a.plain(fmt.Sprintf("Open %s and enter the code %s", d.VerificationURI, p.a.style(bold, d.UserCode)))
 	if p.web == nil {
 		return nil
 	}
-	wait, stop, err := p.web.ShowDevice(ctx, pages.Device{UserCode: v.Device.UserCode, VerificationURI: v.Device.VerificationURI,
-		VerificationURIComplete: v.Device.VerificationURIComplete, ExpiresAt: v.Device.ExpiresAt, Scopes: v.Device.Scopes})
+	wait, stop, err := p.web.ShowDevice(ctx, pages.Device{UserCode: d.UserCode, VerificationURI: d.VerificationURI,
+		VerificationURIComplete: d.VerificationURIComplete, ExpiresAt: d.ExpiresAt, Scopes: d.Scopes})
 	if err != nil {
 		return err
 	}
@@ -224,7 +273,7 @@ func (a *app) ask(ctx context.Context, question, def string) (string, error) {
 	}
 	done := make(chan answer, 1)
 	go func() {
-		line, err := bufio.NewReader(a.stdin).ReadString('\n')
+		line, err := readLine(a.stdin)
 		done <- answer{line, err}
 	}()
 	select {
@@ -240,6 +289,22 @@ func (a *app) ask(ctx context.Context, question, def string) (string, error) {
 			line = def
 		}
 		return line, nil
+	}
+}
+
+// readLine reads up to a line's end and no further: what is pasted after it is
+// the answer to the next question.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	for b := make([]byte, 1); ; {
+		n, err := r.Read(b)
+		if n == 1 && b[0] == '\n' {
+			return string(line), nil
+		}
+		line = append(line, b[:n]...)
+		if err != nil {
+			return string(line), err
+		}
 	}
 }
 

@@ -1,0 +1,91 @@
+package flows
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"authsome/vault/secret"
+)
+
+// flightKey tells a refresh that is due from one that an origin asks for: the
+// first may end without a new token where the second may not.
+type flightKey struct {
+	connectionID
+	forced bool
+}
+
+// A flight is one renewal under way in this process.
+type flight struct {
+	began time.Time
+	done  chan struct{} // closed when the rest is set
+	c     *Connection
+	err   error
+}
+
+// errPatience is returned when a renewal takes longer than it is waited for.
+var errPatience = fmt.Errorf("%w: no answer yet", ErrRefreshFailed)
+
+// renew refreshes a connection once, whoever asks: callers in this process
+// share one attempt, and processes take turns by a lease in the vault. stale is
+// the access token that must be replaced, zero when it is a matter of time only.
+// The attempt outlives a caller who gives up, or whose patience ends: the
+// provider may already have rotated the token.
+func (b *Broker) renew(ctx context.Context, c *Connection, stale secret.Text, patience time.Duration) (*Connection, error) {
+	f := b.join(ctx, c.id(), stale)
+	var enough <-chan time.Time
+	if patience > 0 {
+		timer := time.NewTimer(time.Until(f.began.Add(patience)))
+		defer timer.Stop()
+		enough = timer.C
+	}
+	select {
+	case <-f.done:
+		return f.c, f.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-enough:
+		return nil, errPatience
+	}
+}
+
+// join returns the flight that renews a connection, a new one if need be.
+func (b *Broker) join(ctx context.Context, id connectionID, stale secret.Text) *flight {
+	key := flightKey{id, !stale.IsZero()}
+	b.flightsMu.Lock()
+	defer b.flightsMu.Unlock()
+	if f := b.flights[key]; f != nil {
+		return f
+	}
+	f := &flight{began: time.Now(), done: make(chan struct{})}
+	b.flights[key] = f
+	go func() {
+		f.c, f.err = b.renewAlone(context.WithoutCancel(ctx), id, stale)
+		b.flightsMu.Lock()
+		delete(b.flights, key)
+		b.flightsMu.Unlock()
+		close(f.done)
+	}()
+	return f
+}
+
+// Drain waits until no renewal is under way: a process that ended in the middle
+// of one would take with it a token that the provider has rotated already.
+func (b *Broker) Drain(ctx context.Context) error {
+	for {
+		b.flightsMu.Lock()
+		var one *flight
+		for _, one = range b.flights {
+			break
+		}
+		b.flightsMu.Unlock()
+		if one == nil {
+			return nil
+		}
+		select {
+		case <-one.done:
+		case <-ctx.Done():
+			return fmt.Errorf("a refresh is still under way: %w", ctx.Err())
+		}
+	}
+}
