@@ -204,7 +204,7 @@ func (x *exchange) match() *Refusal {
 	}
 	x.route = m.Route
 	if m.Tied != nil {
-		x.p.ties.note(x.p.log, x.target.Host, m.Tied)
+		x.p.tied(x.target.Host, m.Tied)
 	}
 	return nil
 }

@@ -131,7 +131,8 @@ type Proxy struct {
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
 
-	ties tieLog
+	ties   onceLog // hosts whose ties were reported
+	warned onceLog // refusals that were reported
 }
 
 // ErrOpenListener is returned by Serve for a listener that strangers could use.

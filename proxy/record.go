@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -26,10 +27,20 @@ func (p *Proxy) report(c *conn, r *http.Request, ref *Refusal) {
 }
 
 // told counts and logs a refusal; err is what became of its audit line. A
-// refusal that cannot be recorded is a refusal still.
+// refusal that cannot be recorded is a refusal still. The first of its kind for
+// a host is a warning: whoever runs the program may see no more of it than "502".
 func (p *Proxy) told(ref *Refusal, host string, err error) {
 	p.metrics.refusals.WithLabelValues(string(ref.Code)).Inc()
-	p.log.Info("refused", "code", string(ref.Code), "host", host, "provider", ref.Provider, "cause", ref.cause)
+	level := slog.LevelInfo
+	// Many clients send their token only after a 407.
+	if ref.Code != CodeProxyAuthRequired && p.warned.first(string(ref.Code)+" "+host) {
+		level = slog.LevelWarn
+	}
+	hint := ref.Hint
+	if hint == "" {
+		hint = refusals[ref.Code].hint
+	}
+	p.log.Log(context.Background(), level, "refused", "code", string(ref.Code), "host", host, "provider", ref.Provider, "cause", ref.cause, "hint", hint)
 	if err != nil {
 		p.log.Error("audit refusal", "code", string(ref.Code), "error", err)
 	}
@@ -91,27 +102,33 @@ func (x *exchange) event(name, outcome string) audit.Event {
 	return e
 }
 
-// tieLog says once per host that connections tie for it.
-type tieLog struct {
+// onceLog remembers what has been said. Its size is bounded, because hosts are a
+// client's choice; what comes after is not said at all.
+type onceLog struct {
 	mu   sync.Mutex // guards seen
 	seen map[string]bool
 }
 
-// tieHosts bounds the memory: a wildcard makes hosts a client's choice.
-const tieHosts = 1024
+const onceEntries = 1024
 
-func (t *tieLog) note(log *slog.Logger, host string, connections []string) {
-	t.mu.Lock()
-	known := t.seen[host] || len(t.seen) >= tieHosts
-	if t.seen == nil {
-		t.seen = make(map[string]bool)
+// first reports whether key was not asked for before.
+func (o *onceLog) first(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.seen[key] || len(o.seen) >= onceEntries {
+		return false
 	}
-	if !known {
-		t.seen[host] = true
+	if o.seen == nil {
+		o.seen = make(map[string]bool)
 	}
-	t.mu.Unlock()
-	if !known {
-		log.Warn("no credential attached: several connections claim this host; choose one with --connection, --provider or the Authsome-Connection header",
+	o.seen[key] = true
+	return true
+}
+
+// tied says once per host that connections tie for it.
+func (p *Proxy) tied(host string, connections []string) {
+	if p.ties.first(host) {
+		p.log.Warn("no credential attached: several connections claim this host; choose one with --connection, --provider or the Authsome-Connection header",
 			"host", host, "connections", strings.Join(connections, ", "))
 	}
 }

@@ -179,7 +179,9 @@ func newRunID() string {
 
 // open starts listening, writes the trust files and records the start.
 func (s *session) open(metricsAddr string) error {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	// Keep-alive probes say nothing on the loopback that the idle limits do not.
+	listen := net.ListenConfig{KeepAlive: -1}
+	l, err := listen.Listen(context.Background(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("listen on the loopback: %w", err)
 	}
