@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long to sleep between two tries for the file lock. bbolt would sleep
-// 50 ms, fifty times longer than the lock is held.
+// How long to sleep between two tries for the file lock, which is held for less
+// than a millisecond. bbolt would sleep 50 ms: under several busy writers that
+// is too seldom to ever meet the lock free.
 const (
-	lockFirstWait = 200 * time.Microsecond
-	lockLastWait  = 10 * time.Millisecond
+	lockFirstWait = 100 * time.Microsecond
+	lockLastWait  = 2 * time.Millisecond
 )
 
 // lockFile takes the advisory lock of file, shared or exclusive, the same that

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -26,13 +25,11 @@ func (b *Bolt) Commit(ctx context.Context, batch Batch) error {
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		if !changes(batch.Ops, nil) {
-			return conflict(batch.Ops, nil)
-		}
-		if err := conflict(batch.Ops, nil); err != nil {
+		var none *image
+		if err := batch.conflict(0, none.get); err != nil || !changes(batch.Ops, none) {
 			return err
 		}
-		if err := b.create(); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := b.createWith(nil); err != nil && !errors.Is(err, fs.ErrExist) {
 			return &StoreError{Op: "create", Path: b.path, Err: bare(err)}
 		}
 	}
@@ -42,26 +39,16 @@ func (b *Bolt) Commit(ctx context.Context, batch Batch) error {
 func (b *Bolt) commit(file *os.File, batch Batch) error {
 	img, err := b.readImage(file)
 	if err == nil {
-		err = conflict(batch.Ops, img)
+		err = batch.conflict(len(img.records), img.get)
 	}
 	if err == nil && changes(batch.Ops, img) {
 		if _, freeErr := img.free(); freeErr != nil {
-			err = &CorruptError{Path: b.path, Detail: freeErr.Error() + ` ("authsome vault compact" mends this)`}
+			err = b.freelistError(freeErr)
 		} else {
 			return b.write(file, img, batch)
 		}
 	}
 	return errors.Join(err, file.Close())
-}
-
-// conflict returns ErrConflict unless all conditions hold.
-func conflict(ops []Op, img *image) error {
-	for _, op := range ops {
-		if current, exists := img.get(op.Key); !op.holds(current, exists) {
-			return ErrConflict
-		}
-	}
-	return nil
 }
 
 // changes reports whether ops leave anything different.
@@ -89,6 +76,7 @@ func (b *Bolt) write(file *os.File, img *image, batch Batch) (err error) {
 		d := img.digest
 		err = db.Update(func(tx *bbolt.Tx) error { return put(tx, batch.Ops, img, &d) })
 		if err == nil && batch.Erase {
+			_ = os.Remove(b.next()) // left by a compaction that was killed
 			if err := erase(db, file); err != nil {
 				b.log.Warn("what was replaced could not be erased from the store", "store", b.path, "err", err)
 			}
@@ -194,37 +182,15 @@ func erase(db *bbolt.DB, file *os.File) error {
 	return nil
 }
 
-// create makes an empty store. It appears under its name when it is complete;
-// fs.ErrExist says that another process was first.
-func (b *Bolt) create() error {
-	dir := filepath.Dir(b.path)
-	if err := makeDir(dir); err != nil {
-		return err
-	}
-	temp, err := newStoreFile(dir, "."+filepath.Base(b.path)+".tmp-*", nil)
+// writeStore writes a new store file, 0600, that holds records.
+func writeStore(path string, records []item) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp)
-	return publish(temp, b.path)
-}
-
-// newStoreFile writes records to a new store file with a name after pattern, and
-// returns its path.
-func newStoreFile(dir, pattern string, records []item) (path string, err error) {
-	file, err := os.CreateTemp(dir, pattern) // 0600
-	if err != nil {
-		return "", err
-	}
-	path = file.Name()
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
 	db, err := openBBolt(path, file)
 	if err != nil {
-		return "", err
+		return errors.Join(err, os.Remove(path))
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{recordsBucket, metaBucket} {
@@ -238,5 +204,8 @@ func newStoreFile(dir, pattern string, records []item) (path string, err error) 
 		}
 		return put(tx, ops, nil, &digest{})
 	})
-	return path, errors.Join(err, db.Close())
+	if err = errors.Join(err, db.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }

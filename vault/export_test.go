@@ -18,6 +18,12 @@ func ReadImage(data []byte) (map[string]string, error) {
 	return records, nil
 }
 
+// QuickPassphrase is Passphrase with the least parameters.
+func QuickPassphrase(ask AskPassphrase) KeyWrapper { return &passphrase{ask: ask} }
+
+// Guarded calls f as the parts of the store that use bbolt are called.
+func (b *Bolt) Guarded(f func() error) error { return b.guarded(f) }
+
 // Raw returns the record as it is stored.
 func (e *Entry) Raw() []byte { return bytes.Clone(e.raw) }
 

@@ -24,13 +24,20 @@ func createFile(path string, content []byte) error {
 	return publish(temp, path)
 }
 
-// replaceFile is createFile for a path that may exist.
+// replaceFile is createFile for a path that exists.
 func replaceFile(path string, content []byte) error {
+	old, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
 	temp, err := writeTemp(path, content)
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err = keepOwner(temp, old); err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
 	return syncDir(filepath.Dir(path))

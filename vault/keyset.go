@@ -55,8 +55,8 @@ type keyset struct {
 	keys   map[string]*dataKey // by kid
 }
 
-// newDataKey makes a random key for the vault.
-func newDataKey(vault string) *dataKey {
+// generateDataKey makes a random key for the vault.
+func generateDataKey(vault string) *dataKey {
 	key := make([]byte, keyBytes)
 	_, _ = rand.Read(key) // never fails; see crypto/rand
 	k, err := loadDataKey(vault, key)
@@ -182,7 +182,7 @@ func newKeyset(ctx context.Context, wrapper KeyWrapper, now time.Time) (*keyset,
 	var id [16]byte
 	_, _ = rand.Read(id[:])
 	vault := hex.EncodeToString(id[:])
-	k := newDataKey(vault)
+	k := generateDataKey(vault)
 	return sealKeyset(ctx, vault, k, nil, wrapper, now)
 }
 

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 )
 
 // localKey is the wrapper whose key lies in a file.
@@ -24,7 +26,7 @@ type localKey struct {
 // what was read before cannot be unread either way.
 //
 // stores are patterns (see [filepath.Glob]) of the stores that may depend on
-// the key. While one exists, a missing key is [ErrKeyMissing] and is not made
+// the key. While one does, a missing key is [ErrKeyMissing] and is not made
 // anew, even for a store that does not exist yet.
 func LocalKey(path string, stores ...string) KeyWrapper {
 	return &localKey{path: path, stores: stores}
@@ -32,9 +34,9 @@ func LocalKey(path string, stores ...string) KeyWrapper {
 
 func (*localKey) Mode() string { return ModeLocalKey }
 
-func (w *localKey) Wrap(_ context.Context, dataKey []byte) ([]byte, error) {
+func (w *localKey) Wrap(ctx context.Context, dataKey []byte) ([]byte, error) {
 	keys, err := w.read()
-	if errors.Is(err, ErrKeyMissing) && !w.needed() {
+	if errors.Is(err, ErrKeyMissing) && !w.needed(ctx) {
 		if err = w.create(); err == nil {
 			keys, err = w.read()
 		}
@@ -63,11 +65,19 @@ func (w *localKey) Unwrap(_ context.Context, blob []byte) ([]byte, error) {
 		ErrWrongKey, w.path, kekID(keys[0]), b.KEK)
 }
 
-// needed reports whether a store exists that was encrypted under the key.
-func (w *localKey) needed() bool {
+// needed reports whether a store exists that was encrypted under the key. One
+// that cannot be read may be.
+func (w *localKey) needed(ctx context.Context) bool {
 	for _, pattern := range w.stores {
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return true
+		found, _ := filepath.Glob(pattern) // fails only for a bad pattern
+		for _, path := range found {
+			store, err := OpenBolt(path, BoltConfig{})
+			if err != nil {
+				return true
+			}
+			if mode, err := Mode(ctx, store); err != nil || mode == ModeLocalKey {
+				return true
+			}
 		}
 	}
 	return false
@@ -116,6 +126,91 @@ func (w *localKey) create() error {
 	text := base64.StdEncoding.EncodeToString(key) + "\n"
 	if err := createFile(w.path, []byte(text)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create key file: %w", err)
+	}
+	return nil
+}
+
+// RotateLocalKey puts a new key in front of those in the key file at path.
+// [LocalKey] wraps with the first and unwraps with any, so the file serves every
+// store while they are re-keyed one after the other, however that is interrupted.
+// [PruneLocalKey] ends it.
+func RotateLocalKey(ctx context.Context, path string) error {
+	return rewriteKeys(ctx, path, func(keys [][]byte) [][]byte {
+		key := make([]byte, keyBytes)
+		_, _ = rand.Read(key) // never fails; see crypto/rand
+		return slices.Insert(keys, 0, key)
+	})
+}
+
+// PruneLocalKey removes the keys from the key file at path that no store needs,
+// but never the first. stores are patterns as for [LocalKey]. When one of the
+// stores cannot be read nothing is removed.
+func PruneLocalKey(ctx context.Context, path string, stores ...string) error {
+	needed := map[string]bool{}
+	for _, pattern := range stores {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, store := range found {
+			if err := neededKeys(ctx, store, needed); err != nil {
+				return fmt.Errorf("prune keys: %w", err)
+			}
+		}
+	}
+	return rewriteKeys(ctx, path, func(keys [][]byte) [][]byte {
+		kept := keys[:1]
+		for _, key := range keys[1:] {
+			if needed[kekID(key)] {
+				kept = append(kept, key)
+			}
+		}
+		return kept
+	})
+}
+
+// neededKeys adds the names of the keys that the store at path is wrapped with.
+func neededKeys(ctx context.Context, path string, needed map[string]bool) error {
+	store, err := OpenBolt(path, BoltConfig{})
+	if err != nil {
+		return err
+	}
+	values, err := store.Load(ctx, keysKey)
+	if err != nil || values[keysKey] == nil {
+		return err
+	}
+	d, err := parseKeyDocument(values[keysKey])
+	if err != nil {
+		return err
+	}
+	for _, wrapped := range d.Keys {
+		if b, err := parseBlob(wrapped.Wrapped); err == nil {
+			needed[b.KEK] = true
+		}
+	}
+	return nil
+}
+
+// rewriteKeys replaces the key file's keys, one process at a time.
+func rewriteKeys(ctx context.Context, path string, change func([][]byte) [][]byte) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("rewrite key file: %w", err)
+	}
+	defer dir.Close() // ends the lock
+	if err := lockFile(ctx, dir, true, time.Now().Add(lockTimeout)); err != nil {
+		return fmt.Errorf("rewrite key file %s: %w", path, err)
+	}
+	keys, err := (&localKey{path: path}).read()
+	if err != nil {
+		return err
+	}
+	var text []byte
+	for _, key := range change(keys) {
+		text = append(base64.StdEncoding.AppendEncode(text, key), '\n')
+	}
+	if err := replaceFile(path, text); err != nil {
+		return fmt.Errorf("rewrite key file: %w", err)
 	}
 	return nil
 }

@@ -41,10 +41,12 @@ func (m *Memory) Commit(ctx context.Context, b Batch) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, op := range b.Ops {
-		if current, exists := m.values[op.Key]; !op.holds(current, exists) {
-			return ErrConflict
-		}
+	err := b.conflict(len(m.values), func(key string) ([]byte, bool) {
+		value, exists := m.values[key]
+		return value, exists
+	})
+	if err != nil {
+		return err
 	}
 	for _, op := range b.Ops {
 		switch {

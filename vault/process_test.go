@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"authsome/vault"
 	"authsome/vault/audit"
@@ -84,7 +85,7 @@ func (c *child) rest() []string {
 
 // openIn opens the vault of dir in this process: store.db, master.key, audit.log.
 func openIn(dir string) (*vault.Vault, error) {
-	store, err := vault.OpenBolt(dir+"/store.db", vault.BoltConfig{})
+	store, err := vault.OpenBolt(dir+"/store.db", vault.BoltConfig{Timeout: 30 * time.Second}) // the tests crowd
 	if err != nil {
 		return nil, err
 	}

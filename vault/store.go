@@ -24,6 +24,9 @@ type Store interface {
 type Batch struct {
 	Ops []Op
 
+	// All is one more condition: that the store holds no key but those of Ops.
+	All bool
+
 	// Erase asks that what the batch replaces or deletes not be left readable
 	// in the store's file, where it would otherwise stay until overwritten.
 	Erase bool
@@ -40,6 +43,25 @@ type Op struct {
 
 	// Check leaves the key as it is and only holds the batch to If.
 	Check bool
+}
+
+// conflict returns ErrConflict unless all conditions of b are met by the current
+// values, of which there are count.
+func (b Batch) conflict(count int, get func(key string) (value []byte, exists bool)) error {
+	found := 0
+	for _, op := range b.Ops {
+		current, exists := get(op.Key)
+		if !op.holds(current, exists) {
+			return ErrConflict
+		}
+		if exists {
+			found++
+		}
+	}
+	if b.All && found != count {
+		return ErrConflict
+	}
+	return nil
 }
 
 // absent is the condition that a key does not exist.

@@ -22,7 +22,7 @@ var stores = map[string]func(testing.TB) vault.Store{
 
 func openBolt(t testing.TB, path string) *vault.Bolt {
 	t.Helper()
-	b, err := vault.OpenBolt(path, vault.BoltConfig{})
+	b, err := vault.OpenBolt(path, vault.BoltConfig{Timeout: 30 * time.Second}) // the tests crowd
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +75,23 @@ func TestStoreConditions(t *testing.T) {
 		{"check holds", []vault.Op{{Key: "a", If: given("1"), Check: true}, put("b", "2")}, nil, map[string]string{"a": "1", "b": "2"}},
 		{"check fails", []vault.Op{{Key: "a", If: given("2"), Check: true}, put("b", "2")}, vault.ErrConflict, nil},
 		{"nothing", nil, nil, nil},
+	}
+	all := []struct {
+		name string
+		ops  []vault.Op
+		err  error
+	}{
+		{"all named", []vault.Op{put("a", "2"), {Key: "b", If: given("1"), Check: true}, put("c", "3")}, nil},
+		{"one not named", []vault.Op{put("a", "2"), put("c", "3")}, vault.ErrConflict},
+	}
+	for kind, newStore := range stores {
+		for _, tt := range all {
+			s := newStore(t)
+			commit(t, s, put("a", "1"), put("b", "1"))
+			if err := s.Commit(t.Context(), vault.Batch{Ops: tt.ops, All: true}); !errors.Is(err, tt.err) {
+				t.Errorf("%s: %s: Commit = %v, want %v", kind, tt.name, err, tt.err)
+			}
+		}
 	}
 	for kind, newStore := range stores {
 		for _, tt := range tests {

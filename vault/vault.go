@@ -30,13 +30,13 @@ type Config struct {
 // A Vault holds encrypted records. It is safe for concurrent use, by several
 // processes too.
 type Vault struct {
-	store   Store
-	wrapper KeyWrapper
-	audit   *audit.Log
-	clock   func() time.Time
-	log     *slog.Logger
+	store Store
+	audit *audit.Log
+	clock func() time.Time
+	log   *slog.Logger
 
-	keysMu   sync.Mutex // held while keys are loaded or made; guards vanished
+	keysMu   sync.Mutex // held while keys are unwrapped; guards wrapper, vanished and writes to keys
+	wrapper  KeyWrapper
 	keys     atomic.Pointer[keyset]
 	vanished int // loads in a row that found the store gone
 
@@ -105,12 +105,17 @@ func (v *Vault) activeKeys(ctx context.Context) (*keyset, error) {
 		if keys := v.keys.Load(); keys != nil && keys.active != nil {
 			return keys, nil
 		}
-		fresh, err := newKeyset(ctx, v.wrapper, v.clock())
+		v.keysMu.Lock()
+		wrapper := v.wrapper
+		v.keysMu.Unlock()
+		fresh, err := newKeyset(ctx, wrapper, v.clock())
 		if err != nil {
 			return nil, err
 		}
 		err = v.store.Commit(ctx, Batch{Ops: []Op{{Key: keysKey, Value: fresh.raw, If: absent()}}})
-		if err != nil && !errors.Is(err, ErrConflict) {
+		if errors.Is(err, ErrConflict) {
+			v.forget(ctx, wrapper, fresh)
+		} else if err != nil {
 			return nil, err
 		}
 		// Whoever was first, everybody uses what is in the store.

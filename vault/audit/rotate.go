@@ -24,7 +24,7 @@ func (l *Log) rotate(here os.FileInfo) error {
 		return l.reopen()
 	}
 	seq, prev := l.seq, l.prev
-	next, err := l.startNext()
+	next, err := l.startNext(here)
 	if err != nil {
 		l.seq, l.prev = seq, prev
 		return nil
@@ -33,7 +33,8 @@ func (l *Log) rotate(here os.FileInfo) error {
 	// The old file gets its second name before it loses its first, so that the
 	// path leads to a log at every moment.
 	// Some file systems have no links; there the path is gone for a moment.
-	if os.Link(l.path, l.numbered(1)) != nil {
+	linked := os.Link(l.path, l.numbered(1)) == nil
+	if !linked {
 		err = os.Rename(l.path, l.numbered(1))
 	}
 	if err == nil {
@@ -42,12 +43,15 @@ func (l *Log) rotate(here os.FileInfo) error {
 	if err != nil {
 		l.seq, l.prev = seq, prev
 		_ = os.Remove(next)
+		if linked { // one file would be read twice
+			_ = os.Remove(l.numbered(1))
+		}
 	}
 	return l.reopen() // ends the lock with the old descriptor
 }
 
 // startNext writes the first line of the next file to a file beside it.
-func (l *Log) startNext() (string, error) {
+func (l *Log) startNext(here os.FileInfo) (string, error) {
 	next := l.path + ".next"
 	_ = os.Remove(next) // left by a process that died here; the lock is ours
 	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -58,7 +62,7 @@ func (l *Log) startNext() (string, error) {
 	l.file, l.torn = file, false
 	err = l.append(&Event{Event: RotateEvent})
 	l.file = old
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err = errors.Join(err, file.Close(), keepOwner(next, here)); err != nil {
 		_ = os.Remove(next)
 		return "", err
 	}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package audit
+
+import "os"
+
+// keepOwner does nothing: files inherit their access here.
+func keepOwner(string, os.FileInfo) error { return nil }
