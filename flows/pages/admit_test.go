@@ -14,7 +14,11 @@ import (
 
 func askKey(l *login) <-chan outcome[pages.KeyAnswer] {
 	l.t.Helper()
-	return asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) })
+	return asked(l, keyQuestion(l))
+}
+
+func keyQuestion(l *login) func(context.Context) (pages.KeyAnswer, error) {
+	return func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) }
 }
 
 // accepted proves that a question survived what was done to it.
@@ -61,6 +65,7 @@ func checkHeaders(t *testing.T, a answer) {
 }
 
 func TestRefusedGets(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	base, _ := url.Parse(l.URL())
@@ -91,6 +96,7 @@ func TestRefusedGets(t *testing.T) {
 // The bound address is the only host there is: any other name that leads here
 // was made to, by whoever owns the name.
 func TestWrongHost(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	base, _ := url.Parse(l.URL())
@@ -130,6 +136,7 @@ func raw(t *testing.T, address, request string) string {
 }
 
 func TestWrongMethod(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	for _, method := range []string{"PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"} {
@@ -151,6 +158,7 @@ func TestWrongMethod(t *testing.T) {
 }
 
 func TestHeadIsGetWithoutBody(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	for _, rest := range []string{"", "wait/0", "x"} {
@@ -167,6 +175,7 @@ func TestHeadIsGetWithoutBody(t *testing.T) {
 }
 
 func TestPagesAreNotEmbedded(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	for dest, want := range map[string]int{"iframe": 403, "frame": 403, "embed": 403, "object": 403, "image": 403, "script": 403, "style": 403, "empty": 403, "document": 200} {
@@ -180,6 +189,7 @@ func TestPagesAreNotEmbedded(t *testing.T) {
 }
 
 func TestRefusedForms(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	other := serve(t)
@@ -277,6 +287,7 @@ func TestRefusedForms(t *testing.T) {
 
 // What the browsers of today and of yesterday send for a form of ours.
 func TestHonestForms(t *testing.T) {
+	t.Parallel()
 	tests := map[string][]string{
 		"origin and fetch metadata": {"Origin", "own", "Sec-Fetch-Site", "same-origin"},
 		"null, as no-referrer asks": {"Origin", "null", "Sec-Fetch-Site", "same-origin"},
@@ -285,6 +296,7 @@ func TestHonestForms(t *testing.T) {
 	}
 	for name, pairs := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := serve(t)
 			done := askKey(l)
 			req := l.form(l.fill("key", canary))
@@ -304,6 +316,7 @@ func TestHonestForms(t *testing.T) {
 }
 
 func TestTheAddressCannotBeGuessed(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for range 8 {
 		l := serve(t)

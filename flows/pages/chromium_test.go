@@ -12,6 +12,7 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -191,6 +192,43 @@ func theme(name string) step {
 		_, err := cdp.Call(ctx, tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 			{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"},
 		}})
+		return err
+	})
+}
+
+// visit goes to an address. Unlike the library's it does not wait until nothing
+// is being loaded any more: a page that waits is always loading the next one.
+func visit(url string) step {
+	return chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, page.Navigate, page.NavigateParams{URL: url})
+		return err
+	})
+}
+
+// back presses the back button.
+func back() step {
+	return chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		history, err := cdp.Call(ctx, tab, page.GetNavigationHistory, cdp.Empty{})
+		if err != nil || history.CurrentIndex == 0 {
+			return fmt.Errorf("nowhere to go back to: %w", err)
+		}
+		_, err = cdp.Call(ctx, tab, page.NavigateToHistoryEntry, page.NavigateToHistoryEntryParams{
+			EntryID: history.Entries[history.CurrentIndex-1].ID,
+		})
+		return err
+	})
+}
+
+// reload presses the reload button and waits until the page is another one.
+func reload() step {
+	return chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		if _, err := chromedp.Evaluate[string](`document.body.dataset.old = "yes"`)(ctx, tab); err != nil {
+			return err
+		}
+		if _, err := cdp.Call(ctx, tab, page.Reload, page.ReloadParams{}); err != nil {
+			return err
+		}
+		_, err := until(`document.body?.dataset.old ?? "no"`, "no")(ctx, tab)
 		return err
 	})
 }

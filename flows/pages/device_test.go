@@ -13,6 +13,7 @@ import (
 )
 
 func TestDevicePage(t *testing.T) {
+	t.Parallel()
 	l := serve(t, gitHub)
 	l.SetHold(200 * time.Millisecond)
 	wait, stop := showDevice(t, l, gitHubDevice)
@@ -59,6 +60,7 @@ func refreshOf(t *testing.T, a answer) string {
 }
 
 func TestDeviceEnds(t *testing.T) {
+	t.Parallel()
 	reason := errors.New("the code ran out")
 	tests := []struct {
 		name string
@@ -100,6 +102,7 @@ func TestDeviceEnds(t *testing.T) {
 }
 
 func TestDeviceLinks(t *testing.T) {
+	t.Parallel()
 	const good = "https://a.example/device"
 	tests := []struct {
 		code, uri, complete string
@@ -141,6 +144,7 @@ func TestDeviceLinks(t *testing.T) {
 }
 
 func TestDeviceTimeLeft(t *testing.T) {
+	t.Parallel()
 	for left, want := range map[time.Duration]string{
 		15 * time.Minute: "about 15 minutes", 61 * time.Second: "about a minute", 20 * time.Second: "less than a minute", -time.Minute: "less than a minute",
 	} {
@@ -162,6 +166,7 @@ func TestDeviceTimeLeft(t *testing.T) {
 // A waiting page's request is answered when there is something new, and not
 // before.
 func TestWaitingIsHeldBack(t *testing.T) {
+	t.Parallel()
 	l := serve(t, gitHub)
 	_, stop := showDevice(t, l, gitHubDevice)
 	where := refreshOf(t, l.get(""))

@@ -6,6 +6,17 @@ import "time"
 // called before the first request.
 func (s *Server) SetHold(d time.Duration) { s.hold = d }
 
+// SetBodyTimeout sets how long a form may take to arrive. It is called before
+// the first request.
+func (s *Server) SetBodyTimeout(d time.Duration) { s.body = d }
+
+// Answering is how many requests are being answered.
+func (s *Server) Answering() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active
+}
+
 // DisplayOn is Display on another system.
 func DisplayOn(goos string, getenv func(string) string) bool { return display(goos, getenv) }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -176,8 +177,16 @@ func (s *Server) formOf(token string) (found *form) {
 
 // follow sends the browser from a decided form to the page that comes next. It
 // is another request, so that reloading that page sends nothing twice.
+//
+// The cookie means nothing to us. Chromium keeps pages for its back button,
+// no-store or not, with what was typed into them, and drops such a page when a
+// cookie of its address has changed that scripts cannot see.
 func (s *Server) follow(w http.ResponseWriter, f *form) {
 	s.expect(0)
+	http.SetCookie(w, &http.Cookie{
+		Name: "sent", Value: strconv.FormatUint(f.version, 10), Path: s.base(),
+		MaxAge: 60, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	})
 	w.Header().Set("Location", s.waitPath(f.version))
 	w.WriteHeader(http.StatusSeeOther)
 }

@@ -18,6 +18,7 @@ import (
 )
 
 func TestKeysThatAreRefused(t *testing.T) {
+	t.Parallel()
 	form := openAI
 	form.Check = func(key secret.Text) error {
 		switch key.Reveal() {
@@ -71,6 +72,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 }
 
 func TestKeyPage(t *testing.T) {
+	t.Parallel()
 	l := serve(t, func(c *pages.Config) { c.DisplayName = "A<b>cme & Sons"; c.Connection = "work" })
 	form := pages.KeyForm{
 		Hosts: []string{"api.acme.example", "*.acme.example", "https://acme.example/api", `regex:.*\.acme\.example`, "{base_url}", "{base_url}/v2"},
@@ -94,6 +96,7 @@ func TestKeyPage(t *testing.T) {
 }
 
 func TestDocsAreLinkedOnlyToTheWeb(t *testing.T) {
+	t.Parallel()
 	for docs, want := range map[string]bool{
 		"https://a.example/keys": true, "http://127.0.0.1:8/x": true, "http://a.example/": false, "javascript:alert(1)": false,
 		"data:text/html,x": false, "file:///etc/passwd": false, "//a.example": false, "https://user@a.example": false, "": false,
@@ -107,6 +110,7 @@ func TestDocsAreLinkedOnlyToTheWeb(t *testing.T) {
 }
 
 func TestBaseURL(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ typed, want string }{
 		{"https://gitlab.example.com", "https://gitlab.example.com"},
 		{"  https://gitlab.example.com/ ", "https://gitlab.example.com"},
@@ -125,6 +129,7 @@ func TestBaseURL(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.typed, func(t *testing.T) {
+			t.Parallel()
 			l := serve(t)
 			form := pages.KeyForm{AskBaseURL: true, BaseURL: "https://gitlab.com"}
 			done := asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, form) })
@@ -144,6 +149,7 @@ func TestBaseURL(t *testing.T) {
 }
 
 func TestAskRefusesABadPattern(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	if _, err := l.AskKey(t.Context(), pages.KeyForm{Pattern: "("}); !errors.Is(err, pages.ErrBadForm) {
 		t.Errorf("error %v, want ErrBadForm", err)
@@ -151,6 +157,7 @@ func TestAskRefusesABadPattern(t *testing.T) {
 }
 
 func TestClientForm(t *testing.T) {
+	t.Parallel()
 	form := pages.ClientForm{
 		RedirectURI: "http://127.0.0.1:7999/callback", ClientID: "old-id", AskBaseURL: true, BaseURL: "https://gitlab.com",
 		Scopes: []string{"api", "read_user"}, Separator: ",",
@@ -180,6 +187,7 @@ func TestClientForm(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			l := serve(t)
 			form := form
 			form.RequireSecret = test.require
@@ -216,6 +224,7 @@ func TestClientForm(t *testing.T) {
 
 // What was typed is there again, escaped, except what is secret.
 func TestClientFormIsShownAgain(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, gitHubClient) })
 	body := l.get("").body
@@ -233,6 +242,7 @@ func TestClientFormIsShownAgain(t *testing.T) {
 }
 
 func TestOneOfManySubmissionsCounts(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	csrf := l.csrf()
@@ -260,10 +270,14 @@ func TestOneOfManySubmissionsCounts(t *testing.T) {
 }
 
 func TestSubmittingAgain(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	values := l.fill("key", canary)
 	first := l.send(l.form(values))
+	if c := first.Cookies(); len(c) != 1 || !c[0].HttpOnly || c[0].Path != "/"+token(l.Server)+"/" || c[0].SameSite != http.SameSiteStrictMode || c[0].MaxAge > 60 {
+		t.Errorf("cookies %v, want one for this address, that scripts do not see", c)
+	}
 	if _, err := result(t, done); err != nil {
 		t.Fatal(err)
 	}
@@ -286,6 +300,7 @@ func TestSubmittingAgain(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	done := askKey(l)
 	res := l.post("action", "cancel", "key", canary)
@@ -303,6 +318,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestQuestionEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("the terminal was faster")
@@ -323,13 +339,15 @@ func TestQuestionEndsWithItsContext(t *testing.T) {
 }
 
 func TestFormMayBeSentSlowlyButNotForEver(t *testing.T) {
+	t.Parallel()
 	l := serve(t)
+	l.SetBodyTimeout(200 * time.Millisecond)
 	done := askKey(l)
 	before := time.Now()
 	u, _ := url.Parse(l.URL())
 	got := raw(t, u.Host, "POST "+u.Path+" HTTP/1.1\r\nHost: "+u.Host+"\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nkey=")
-	if !strings.HasPrefix(got, "HTTP/1.1 400") || time.Since(before) > 15*time.Second {
-		t.Errorf("a body that does not come: %.40q after %v, want 400 within 15 s", got, time.Since(before))
+	if !strings.HasPrefix(got, "HTTP/1.1 400") || time.Since(before) > 5*time.Second {
+		t.Errorf("a body that does not come: %.40q after %v, want 400 after 200 ms", got, time.Since(before))
 	}
 	accepted(t, l, done)
 }

@@ -62,6 +62,8 @@ func serve(t *testing.T, change ...func(*pages.Config)) *login {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The protocol that drives Chromium waits while a page waits for the next one.
+	s.SetHold(3 * time.Second)
 	t.Cleanup(func() {
 		_ = s.Close()
 		if said := log.String(); strings.Contains(said, canary) || strings.Contains(said, token(s)) {

@@ -32,10 +32,10 @@ const (
 
 	// comebackTime is how long a browser may take to follow a redirect or a
 	// refresh that is due.
-	comebackTime = time.Second
+	comebackTime = 2 * time.Second
 
 	// lingerTime bounds how long Close waits for the last page to be fetched.
-	lingerTime = 3 * time.Second
+	lingerTime = 4 * time.Second
 )
 
 var (
@@ -84,6 +84,7 @@ type Server struct {
 	host    string        // what the Host header must be
 	token   string        // the path's unguessable segment
 	hold    time.Duration // holdTime
+	body    time.Duration // bodyTimeout
 	http    *http.Server
 	life    context.Context // ends with the server
 	end     context.CancelFunc
@@ -110,13 +111,16 @@ func Serve(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("serve login pages: %w", context.Cause(ctx))
+	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("serve login pages: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, host: ln.Addr().String(), token: rand.Text() /* 130 bits */, hold: holdTime,
+		cfg: cfg, host: ln.Addr().String(), token: rand.Text() /* 130 bits */, hold: holdTime, body: bodyTimeout,
 		served: make(chan struct{}), stirred: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	s.current = s.waiting()
@@ -145,7 +149,7 @@ func (s *Server) base() string { return "/" + s.token + "/" }
 
 // Close ends the pages. A browser that is waiting for the next page is given a
 // last one; when it is known to be on its way, Close waits for it for a moment,
-// at most 3 s. Close may be called more than once.
+// at most 4 s. Close may be called more than once.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.mu.Lock()

@@ -25,19 +25,19 @@ var exhibits = []struct {
 	{"key", "Add your OpenAI API key", func(t *testing.T, tab context.Context) *login {
 		l := serve(t)
 		asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) })
-		do(t, tab, chromedp.Navigate(l.URL()))
+		do(t, tab, visit(l.URL()))
 		return l
 	}},
 	{"key-error", "Add your OpenAI API key", func(t *testing.T, tab context.Context) *login {
 		l := serve(t)
 		asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) })
-		do(t, tab, chromedp.Navigate(l.URL()), enter("#key", "pk-wrong"), press("Save key"), see("#key-error"))
+		do(t, tab, visit(l.URL()), enter("#key", "pk-wrong"), press("Save key"), see("#key-error"))
 		return l
 	}},
 	{"client", "Connect GitHub", func(t *testing.T, tab context.Context) *login {
 		l := serve(t, gitHub)
 		asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, gitHubClient) })
-		do(t, tab, chromedp.Navigate(l.URL()))
+		do(t, tab, visit(l.URL()))
 		return l
 	}},
 	{"client-error", "Connect GitLab", func(t *testing.T, tab context.Context) *login {
@@ -47,7 +47,7 @@ var exhibits = []struct {
 		form := gitHubClient
 		form.AskBaseURL, form.BaseURL, form.RequireSecret, form.Scopes = true, "https://gitlab.com", true, []string{"api", "read_user"}
 		asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, form) })
-		do(t, tab, chromedp.Navigate(l.URL()),
+		do(t, tab, visit(l.URL()),
 			chromedp.SetValue(chromedp.CSS("#base_url"), "http://gitlab.example.com"), enter("#client_id", "0f5d2c9e41"),
 			press("Continue"), see(".summary"))
 		return l
@@ -55,12 +55,12 @@ var exhibits = []struct {
 	{"device", "Enter this code at GitHub", func(t *testing.T, tab context.Context) *login {
 		l := serve(t, gitHub)
 		showDevice(t, l, gitHubDevice)
-		do(t, tab, chromedp.Navigate(l.URL()))
+		do(t, tab, visit(l.URL()))
 		return l
 	}},
 	{"waiting", "One moment", func(t *testing.T, tab context.Context) *login {
 		l := serve(t, gitHub)
-		do(t, tab, chromedp.Navigate(l.URL()))
+		do(t, tab, visit(l.URL()))
 		return l
 	}},
 	{"success", "GitHub is connected", func(t *testing.T, tab context.Context) *login { return finish(t, tab, nil) }},
@@ -74,7 +74,10 @@ var exhibits = []struct {
 func finish(t *testing.T, tab context.Context, outcome error) *login {
 	t.Helper()
 	l := serve(t, gitHub)
-	do(t, tab, chromedp.Navigate(l.URL()), heading("One moment"))
+	do(t, tab, visit(l.URL()), heading("One moment"))
+	for l.Answering() == 0 { // until it has asked for the next page
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err := l.Finish(outcome); err != nil {
 		t.Fatal(err)
 	}

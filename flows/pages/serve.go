@@ -149,7 +149,7 @@ func (s *Server) after(r *http.Request, seen uint64) *page {
 
 // receive reads a form and passes it to the question that it answers.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request) {
-	values, no := readForm(w, r)
+	values, no := readForm(w, r, s.body)
 	if no != nil {
 		s.refuse(w, r, no)
 		return
@@ -170,9 +170,9 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request) {
 }
 
 // readForm reads a body that holds each field at most once.
-func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *refusal) {
+func readForm(w http.ResponseWriter, r *http.Request, limit time.Duration) (url.Values, *refusal) {
 	// Errors mean a connection that has no deadlines, which no server of ours makes.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
 	if r.ContentLength > MaxFormBytes {
 		return nil, refuseSize
 	}
