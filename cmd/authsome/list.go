@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -40,13 +42,17 @@ type listedConnection struct {
 }
 
 func newList(a *app) *cobra.Command {
-	var connected bool
+	var connected, available bool
+	var search string
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List providers and connections",
-		Example: "  authsome list\n  authsome list --connected --json",
+		Example: "  authsome list\n  authsome list --connected --json\n  authsome list --available --search mail",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if connected && available {
+				return usageError(cmd, errors.New("--connected and --available: choose one"))
+			}
 			client, err := a.open(cmd.Context())
 			if err != nil {
 				return err
@@ -58,6 +64,10 @@ func newList(a *app) *cobra.Command {
 			if connected {
 				all = keep(all, func(p listedProvider) bool { return p.State == "connected" })
 			}
+			if available {
+				all = keep(all, func(p listedProvider) bool { return p.State != "connected" })
+			}
+			all = keep(all, matching(client, search))
 			if a.json {
 				err = a.emit(map[string]any{"profile": client.Profile,
 					"bundled": keep(all, func(p listedProvider) bool { return p.Source == "bundled" }),
@@ -69,7 +79,29 @@ func newList(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&connected, "connected", false, "only providers with a connection")
+	cmd.Flags().BoolVar(&available, "available", false, "only providers without a connection")
+	cmd.Flags().StringVar(&search, "search", "", "only providers with all these words in a name, a host or a variable")
 	return cmd
+}
+
+// matching looks for words in what a person may know of a provider.
+func matching(client *authsome.Client, search string) func(listedProvider) bool {
+	words := strings.Fields(strings.ToLower(search))
+	return func(p listedProvider) bool {
+		e, err := client.Registry.Lookup(p.Name)
+		if err != nil {
+			return false
+		}
+		known := append([]string{e.Name, e.DisplayName, e.Client.ClientIDEnv}, e.HostURL...)
+		if e.APIKey != nil {
+			known = append(known, e.APIKey.EnvVar)
+		}
+		for _, variable := range e.Export.Env {
+			known = append(known, variable)
+		}
+		text := strings.ToLower(strings.Join(known, "\n"))
+		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
+	}
 }
 
 func keep(in []listedProvider, want func(listedProvider) bool) []listedProvider {
