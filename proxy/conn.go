@@ -53,6 +53,20 @@ func (c *conn) release() {
 	c.br, c.bw = nil, nil
 }
 
+// lendWriter gives the write buffer to others while the connection waits: an
+// idle connection costs what it cannot do without.
+func (c *conn) lendWriter() {
+	c.bw.Reset(nil)
+	writers.Put(c.bw)
+	c.bw = nil
+}
+
+// takeWriter gets a write buffer again.
+func (c *conn) takeWriter() {
+	c.bw = writers.Get().(*bufio.Writer)
+	c.bw.Reset(c.rwc)
+}
+
 // over starts reading and writing through rwc, which wraps what was used so
 // far. Bytes that are already buffered have to be in rwc's hands by now.
 func (c *conn) over(rwc net.Conn) {

@@ -44,7 +44,10 @@ func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
 	if c.br.Buffered() == 0 {
 		c.setIdle(true)
 		c.readBy(wait)
-		if _, err := c.br.Peek(1); err != nil {
+		c.lendWriter()
+		_, err := c.br.Peek(1)
+		c.takeWriter()
+		if err != nil {
 			c.gone = !isTimeout(err)
 			return nil, false
 		}
