@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -23,7 +24,8 @@ import (
 // answers can be scripted.
 type authority struct {
 	t      *testing.T
-	server *httptest.Server
+	url    string
+	client *http.Client
 	life   time.Duration // of access tokens; 0: it does not say
 
 	mu       sync.Mutex
@@ -43,17 +45,47 @@ type family struct {
 	refreshes       int
 }
 
+// newAuthority starts one over TLS on loopback.
 func newAuthority(t *testing.T) *authority {
 	a := &authority{t: t, life: time.Hour, families: map[string]*family{}, codes: map[string]bool{}}
-	a.server = httptest.NewUnstartedServer(a)
-	a.server.StartTLS()
-	t.Cleanup(a.server.Close)
+	server := httptest.NewTLSServer(a)
+	t.Cleanup(server.Close)
+	a.url, a.client = server.URL, server.Client()
 	return a
+}
+
+// nearAuthority is one that is asked without a network, for tests whose time
+// passes by itself.
+func nearAuthority(t *testing.T) *authority {
+	a := &authority{t: t, life: time.Hour, families: map[string]*family{}, codes: map[string]bool{}, url: "https://auth.acme.test"}
+	a.client = &http.Client{Transport: near{a}}
+	return a
+}
+
+// near carries requests to a handler.
+type near struct{ http.Handler }
+
+func (n near) RoundTrip(r *http.Request) (*http.Response, error) {
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.WroteRequest != nil {
+		trace.WroteRequest(httptrace.WroteRequestInfo{})
+	}
+	answer := make(chan *http.Response, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		n.ServeHTTP(w, r)
+		answer <- w.Result()
+	}()
+	select {
+	case res := <-answer:
+		return res, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
 }
 
 // definition is of a provider "acme" at this authority, with changes.
 func (a *authority) definition(set map[string]any) string {
-	u := a.server.URL
+	u := a.url
 	return object(a.t, `{
 		"schema_version": 1, "name": "acme", "display_name": "Acme", "auth_type": "oauth2", "flow": "pkce", "host_url": "api.acme.test",
 		"oauth": {"authorization_url": "`+u+`/authorize?tenant=1", "token_url": "`+u+`/token", "revocation_url": "`+u+`/revoke",
@@ -65,7 +97,7 @@ func (a *authority) definition(set map[string]any) string {
 
 // rig is a broker for the provider.
 func (a *authority) rig(set map[string]any) *rig {
-	return setup(a.t, a.server.Client(), a.definition(set))
+	return setup(a.t, a.client, a.definition(set))
 }
 
 // scripted makes f answer first, until it is replaced. f must not touch the

@@ -49,14 +49,12 @@ type Broker struct {
 	handles   atomic.Pointer[handles]
 	handlesMu sync.Mutex // held while handles are made anew
 
-	flightsMu sync.Mutex // guards flights
+	flightsMu sync.Mutex // guards both
 	flights   map[flightKey]*flight
+	forced    map[connectionID]time.Time // when an origin's 401 last had a connection refreshed
 
 	pauses  sync.Map // connectionID → pause
 	unsaved sync.Map // connectionID → unsaved
-
-	forcedMu sync.Mutex // guards forced
-	forced   map[connectionID]time.Time
 }
 
 // connectionID names a connection within the profile.

@@ -26,13 +26,38 @@ type flight struct {
 // errPatience is returned when a renewal takes longer than it is waited for.
 var errPatience = fmt.Errorf("%w: no answer yet", ErrRefreshFailed)
 
-// renew refreshes a connection once, whoever asks: callers in this process
-// share one attempt, and processes take turns by a lease in the vault. stale is
-// the access token that must be replaced, zero when it is a matter of time only.
-// The attempt outlives a caller who gives up, or whose patience ends: the
-// provider may already have rotated the token.
-func (b *Broker) renew(ctx context.Context, c *Connection, stale secret.Text, patience time.Duration) (*Connection, error) {
-	f := b.join(ctx, c.id(), stale)
+// join returns the flight that renews a connection once, whoever asks: callers
+// in this process share one attempt, and processes take turns by a lease in the
+// vault. stale is the access token that must be replaced, zero when it is a
+// matter of time only. A forced flight is nil when there was one lately.
+//
+// The attempt outlives a caller who gives up: the provider may already have
+// rotated the token.
+func (b *Broker) join(ctx context.Context, id connectionID, stale secret.Text) *flight {
+	key := flightKey{id, !stale.IsZero()}
+	b.flightsMu.Lock()
+	defer b.flightsMu.Unlock()
+	if f := b.flights[key]; f != nil {
+		return f
+	}
+	if key.forced && !b.mayForce(id) {
+		return nil
+	}
+	f := &flight{began: time.Now(), done: make(chan struct{})}
+	b.flights[key] = f
+	go func() {
+		f.c, f.err = b.renewAlone(context.WithoutCancel(ctx), id, stale)
+		b.flightsMu.Lock()
+		delete(b.flights, key)
+		b.flightsMu.Unlock()
+		close(f.done)
+	}()
+	return f
+}
+
+// wait returns what the flight came to. It gives up when the flight has taken
+// patience, unless that is zero.
+func (f *flight) wait(ctx context.Context, patience time.Duration) (*Connection, error) {
 	var enough <-chan time.Time
 	if patience > 0 {
 		timer := time.NewTimer(time.Until(f.began.Add(patience)))
@@ -45,28 +70,13 @@ func (b *Broker) renew(ctx context.Context, c *Connection, stale secret.Text, pa
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-enough:
+	}
+	select {
+	case <-f.done:
+		return f.c, f.err
+	default:
 		return nil, errPatience
 	}
-}
-
-// join returns the flight that renews a connection, a new one if need be.
-func (b *Broker) join(ctx context.Context, id connectionID, stale secret.Text) *flight {
-	key := flightKey{id, !stale.IsZero()}
-	b.flightsMu.Lock()
-	defer b.flightsMu.Unlock()
-	if f := b.flights[key]; f != nil {
-		return f
-	}
-	f := &flight{began: time.Now(), done: make(chan struct{})}
-	b.flights[key] = f
-	go func() {
-		f.c, f.err = b.renewAlone(context.WithoutCancel(ctx), id, stale)
-		b.flightsMu.Lock()
-		delete(b.flights, key)
-		b.flightsMu.Unlock()
-		close(f.done)
-	}()
-	return f
 }
 
 // Drain waits until no renewal is under way: a process that ended in the middle

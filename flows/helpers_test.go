@@ -106,6 +106,17 @@ func (f *flaky) count() int {
 	return f.touched
 }
 
+// settled returns the count once the snapshot has caught up.
+func (f *flaky) settled() int {
+	for before := -1; ; time.Sleep(30 * time.Millisecond) {
+		now := f.count()
+		if now == before {
+			return now
+		}
+		before = now
+	}
+}
+
 // rig is a broker with everything around it.
 type rig struct {
 	*flows.Broker
@@ -351,4 +362,17 @@ func object(t *testing.T, template string, set map[string]any) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+const keyDefinition = `{"schema_version": 1, "name": "keyed", "display_name": "Keyed", "auth_type": "api_key", "flow": "api_key",
+	"host_url": "api.keyed.test", "api_key": {"env_var": "KEYED_API_KEY"}, "export": {"env": {"api_key": "KEYED_API_KEY"}}}`
+
+// flowsKey stores a key for keyDefinition.
+func flowsKey(r *rig) secret.Text {
+	r.t.Helper()
+	key := secret.New(canary + "-key")
+	if _, err := r.LoginAPIKey(r.t.Context(), flows.Login{Provider: r.entry("keyed")}, key); err != nil {
+		r.t.Fatal(err)
+	}
+	return key
 }

@@ -72,7 +72,7 @@ func (b *Broker) freshen(ctx context.Context, c *Connection, patience time.Durat
 	}
 	renewed, err := c, b.paused(c)
 	if err == nil {
-		renewed, err = b.renew(ctx, c, secret.Text{}, patience)
+		renewed, err = b.join(ctx, c.id(), secret.Text{}).wait(ctx, patience)
 	}
 	if err == nil {
 		return renewed, b.usable(renewed)
@@ -114,8 +114,8 @@ func (b *Broker) paused(c *Connection) error {
 func (b *Broker) forget(id connectionID) {
 	b.pauses.Delete(id)
 	b.unsaved.Delete(id)
-	b.forcedMu.Lock()
-	defer b.forcedMu.Unlock()
+	b.flightsMu.Lock()
+	defer b.flightsMu.Unlock()
 	delete(b.forced, id)
 }
 
@@ -130,20 +130,26 @@ func (b *Broker) Refresh(ctx context.Context, name, connection string, stale sec
 		return o.credential, nil
 	}
 	c := revived(o.connection)
-	if c.AuthType != provider.AuthOAuth2 || c.Status != Connected || !c.renewable() || b.paused(c) != nil || !b.mayForce(c.id()) {
+	if c.AuthType != provider.AuthOAuth2 || c.Status != Connected || !c.renewable() || b.paused(c) != nil {
 		return stale, nil
 	}
-	renewed, err := b.renew(ctx, c, stale, 0)
+	f := b.join(ctx, c.id(), stale)
+	if f == nil { // it was done, perhaps a moment ago
+		if o, err := b.current(name, connection); err == nil && o.simple {
+			return o.credential, nil
+		}
+		return stale, nil
+	}
+	renewed, err := f.wait(ctx, 0)
 	if err != nil {
 		return stale, err
 	}
 	return renewed.Credential(), nil
 }
 
-// mayForce allows one forced refresh of a connection in forcedEvery.
+// mayForce allows one forced refresh of a connection in forcedEvery. The caller
+// holds flightsMu.
 func (b *Broker) mayForce(id connectionID) bool {
-	b.forcedMu.Lock()
-	defer b.forcedMu.Unlock()
 	now := b.clock()
 	if last, ok := b.forced[id]; ok && now.Sub(last) < forcedEvery {
 		return false
