@@ -243,7 +243,7 @@ func TestBrowserAttacker(t *testing.T) {
 func TestBrowserDevice(t *testing.T) {
 	l := serve(t, gitHub)
 	l.SetHold(30 * time.Second)
-	_, stop := showDevice(t, l, gitHubDevice)
+	_, stop := showDevice(t, l, gitHubDevice())
 	tab := person(t)
 	seen := watch(t, tab)
 	do(t, tab, visit(l.URL()), heading("Enter this code at GitHub"), until(focused, "code"))
@@ -263,7 +263,7 @@ func TestBrowserDevice(t *testing.T) {
 func TestBrowserDeviceCancel(t *testing.T) {
 	l := serve(t, gitHub)
 	l.SetHold(30 * time.Second)
-	wait, _ := showDevice(t, l, gitHubDevice)
+	wait, _ := showDevice(t, l, gitHubDevice())
 	tab := person(t)
 	do(t, tab, visit(l.URL()), heading("Enter this code at GitHub"), until(focused, "code"))
 	for l.Answering() == 0 {

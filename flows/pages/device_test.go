@@ -16,7 +16,7 @@ func TestDevicePage(t *testing.T) {
 	t.Parallel()
 	l := serve(t, gitHub)
 	l.SetHold(200 * time.Millisecond)
-	wait, stop := showDevice(t, l, gitHubDevice)
+	wait, stop := showDevice(t, l, gitHubDevice())
 	page := l.get("")
 	for _, want := range []string{
 		`value="WDJB-MJHT"`, `href="https://github.com/login/device"`, "Open github.com/login/device", "about 15 minutes",
@@ -77,7 +77,7 @@ func TestDeviceEnds(t *testing.T) {
 			l := serve(t, gitHub)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			wait, stop, err := l.ShowDevice(ctx, gitHubDevice)
+			wait, stop, err := l.ShowDevice(ctx, gitHubDevice())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -149,7 +149,7 @@ func TestDeviceTimeLeft(t *testing.T) {
 		15 * time.Minute: "about 15 minutes", 61 * time.Second: "about a minute", 20 * time.Second: "less than a minute", -time.Minute: "less than a minute",
 	} {
 		l := serve(t)
-		d := gitHubDevice
+		d := gitHubDevice()
 		d.ExpiresAt = time.Now().Add(left)
 		showDevice(t, l, d)
 		if body := l.get("").body; !strings.Contains(body, "good for "+want+".") {
@@ -168,7 +168,7 @@ func TestDeviceTimeLeft(t *testing.T) {
 func TestWaitingIsHeldBack(t *testing.T) {
 	t.Parallel()
 	l := serve(t, gitHub)
-	_, stop := showDevice(t, l, gitHubDevice)
+	_, stop := showDevice(t, l, gitHubDevice())
 	where := refreshOf(t, l.get(""))
 	u, _ := url.Parse(l.URL())
 	u.Path = where

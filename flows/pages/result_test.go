@@ -210,7 +210,7 @@ func TestClosed(t *testing.T) {
 	group.Wait()
 	_, keyErr := l.AskKey(t.Context(), openAI)
 	_, clientErr := l.AskClient(t.Context(), gitHubClient)
-	_, _, deviceErr := l.ShowDevice(t.Context(), gitHubDevice)
+	_, _, deviceErr := l.ShowDevice(t.Context(), gitHubDevice())
 	for _, err := range []error{keyErr, clientErr, deviceErr} {
 		if !errors.Is(err, pages.ErrClosed) {
 			t.Errorf("a question afterwards: %v, want ErrClosed", err)

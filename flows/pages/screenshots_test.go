@@ -54,7 +54,7 @@ var exhibits = []struct {
 	}},
 	{"device", "Enter this code at GitHub", func(t *testing.T, tab context.Context) *login {
 		l := serve(t, gitHub)
-		showDevice(t, l, gitHubDevice)
+		showDevice(t, l, gitHubDevice())
 		do(t, tab, visit(l.URL()))
 		return l
 	}},
@@ -106,9 +106,11 @@ var gitHubClient = pages.ClientForm{
 	RedirectURI: "http://127.0.0.1:7999/callback", Scopes: []string{"repo", "read:user"},
 }
 
-var gitHubDevice = pages.Device{
-	UserCode: "WDJB-MJHT", VerificationURI: "https://github.com/login/device",
-	ExpiresAt: time.Now().Add(15 * time.Minute), Scopes: []string{"repo", "read:user"},
+func gitHubDevice() pages.Device {
+	return pages.Device{
+		UserCode: "WDJB-MJHT", VerificationURI: "https://github.com/login/device",
+		ExpiresAt: time.Now().Add(15 * time.Minute), Scopes: []string{"repo", "read:user"},
+	}
 }
 
 func TestScreenshots(t *testing.T) {
