@@ -35,7 +35,7 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 			}
 			if !yes && !force && !a.json {
 				a.showEndpoints(def)
-				if !a.confirm("Register " + def.Name + "?") {
+				if !a.agree("Register "+def.Name+"?", args[0] == "-") {
 					return &fault{code: "Cancelled", exit: exitCancelled, msg: "not registered", hint: "add --yes to register without being asked"}
 				}
 			}
@@ -56,6 +56,18 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 	cmd.Flags().BoolVar(&force, "force", false, "replace a definition of the same name, without asking")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
+}
+
+// agree asks, unless stdin was read already and so cannot answer.
+func (a *app) agree(question string, stdinRead bool) bool {
+	if stdinRead {
+		return false
+	}
+	yes := a.confirm(question)
+	if _, ok := a.terminal(); !ok {
+		a.plain("") // nobody typed a line end
+	}
+	return yes
 }
 
 // definitionBytes is more than any definition.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -32,6 +33,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(time.Minute),
 		Setup: func(env *testscript.Env) error {
 			for name, value := range map[string]string{
 				"PATH":          filepath.Dir(binary) + string(os.PathListSeparator) + os.Getenv("PATH"),
