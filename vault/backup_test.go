@@ -104,6 +104,7 @@ func TestCopiesAndCompactionsWhileOthersWrite(t *testing.T) {
 					return
 				}
 				written[w] = n
+				time.Sleep(time.Millisecond)
 			}
 		})
 	}

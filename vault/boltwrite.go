@@ -139,32 +139,9 @@ func put(tx *bbolt.Tx, ops []Op, img *image, d *digest) error {
 // synced: the data is safe already, and the next write does it again.
 func erase(db *bbolt.DB, file *os.File) error {
 	pageSize := db.Info().PageSize
-	var stale []int // free pages
-	end := 2
-	err := db.View(func(tx *bbolt.Tx) error {
-		for {
-			info, err := tx.Page(end)
-			if err != nil || info == nil {
-				return err
-			}
-			if info.Type == "free" {
-				stale = append(stale, end)
-				end++
-				continue
-			}
-			end += 1 + info.OverflowCount
-		}
-	})
+	stale, err := stalePages(db, file, pageSize)
 	if err != nil {
 		return err
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	// Beyond the last page lie the remains of writes that were never finished.
-	for ; int64(end+1)*int64(pageSize) <= info.Size(); end++ {
-		stale = append(stale, end)
 	}
 	buf, zeros := make([]byte, pageSize), make([]byte, pageSize)
 	for _, id := range stale {
@@ -180,6 +157,38 @@ func erase(db *bbolt.DB, file *os.File) error {
 		}
 	}
 	return nil
+}
+
+// stalePages returns the pages that belong to nothing: the free ones, and those
+// beyond the last, where the remains of unfinished writes lie.
+func stalePages(db *bbolt.DB, file *os.File, pageSize int) ([]int, error) {
+	var stale []int
+	next := 2 // behind the meta pages
+	err := db.View(func(tx *bbolt.Tx) error {
+		for {
+			info, err := tx.Page(next)
+			if err != nil || info == nil {
+				return err
+			}
+			if info.Type == "free" {
+				stale = append(stale, next)
+				next++
+				continue
+			}
+			next += 1 + info.OverflowCount
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	for ; int64(next+1)*int64(pageSize) <= info.Size(); next++ {
+		stale = append(stale, next)
+	}
+	return stale, nil
 }
 
 // writeStore writes a new store file, 0600, that holds records.

@@ -266,7 +266,7 @@ func TestLockedByAnotherProcess(t *testing.T) {
 		t.Errorf("Load with a deadline = %v", err)
 	}
 	_ = holder.in.Close()
-	if got := contents(t, s, ""); got["a"] != "1" {
+	if got := contents(t, openBolt(t, path), ""); got["a"] != "1" {
 		t.Errorf("contents = %v", got)
 	}
 }

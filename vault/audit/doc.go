@@ -18,6 +18,10 @@
 // The text of an event comes from authsome, except method, host and path,
 // which a client chose. Nobody may put a secret, a query string or a body in.
 //
+// Lines are not synced to disk one by one, which would cost each request a
+// millisecond: they survive the death of the process, and a loss of power may
+// take the last seconds.
+//
 // # Recording comes first
 //
 // What cannot be recorded must not happen. [Log.Write] fails with
