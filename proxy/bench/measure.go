@@ -86,7 +86,8 @@ func (sc scale) keepAlive(name string, n int, host, path string) measurement {
 		if host == rig.H2Host && c.proc == nil {
 			return nil, nil // the load generator speaks HTTP/1.1
 		}
-		r, err := s.load(ctx, c, host, "-mode", "keep", "-path", path, "-n", strconv.Itoa(n), "-d", sc.keep.String(), "-warm", sc.warm.String())
+		r, err := s.load(ctx, c, host, "-mode", "keep", "-path", path, "-n", strconv.Itoa(n), "-d", sc.keep.String(),
+			"-warm", (sc.warm + time.Duration(n)*time.Millisecond).String())
 		if err != nil {
 			return nil, err
 		}

@@ -82,7 +82,8 @@ func keep(t *target, w *watched, n int, warm, d time.Duration) (Result, error) {
 			return nil, err
 		}
 		last.Store(c)
-		return func() error { _, err := c.get(t); return err }, nil
+		work := func() error { _, err := c.get(t); return err }
+		return work, work() // the proxy has its connection to the origin by now
 	})
 	if c := last.Load(); c != nil {
 		r.Protocol = c.head.protocol
