@@ -57,6 +57,7 @@ JSON value on each line.`,
 	cmd.Flags().StringVar(&f.provider, "provider", "", "only entries of this provider")
 	cmd.Flags().StringVar(&f.name, "event", "", "only entries of this event")
 	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "print new entries as they come")
+	cmd.AddCommand(newLogVerify(a))
 	return cmd
 }
 
