@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,7 @@ func TestScripts(t *testing.T) {
 				"HTTPS_PROXY":   w.internet,
 				"SSL_CERT_FILE": w.roots,
 				"CANARY":        canary,
+				"FREE_PORT":     freePort(t),
 				"LANG":          "C.UTF-8",
 			} {
 				env.Setenv(name, value)
@@ -52,6 +54,17 @@ func TestScripts(t *testing.T) {
 			"exits": exits, "json": jsonValue, "jsonkeys": jsonKeys, "mode": fileMode,
 		},
 	})
+}
+
+// freePort returns a port that was free just now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {
