@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -179,11 +178,18 @@ func (t target) verdict() string {
 
 // atMost and atLeast judge a median.
 func atMost(text string, limit float64, s samples, unit string) target {
-	return target{text, s.cell() + unit, s.median() <= limit, !math.IsNaN(s.median())}
+	return judge(text, s, unit, s.median() <= limit)
 }
 
 func atLeast(text string, limit float64, s samples, unit string) target {
-	return target{text, s.cell() + unit, s.median() >= limit, !math.IsNaN(s.median())}
+	return judge(text, s, unit, s.median() >= limit)
+}
+
+func judge(text string, s samples, unit string, met bool) target {
+	if len(s.good()) == 0 {
+		return target{text: text, measured: s.cell()}
+	}
+	return target{text, s.cell() + unit, met, true}
 }
 
 func (rep *report) targets() []target {
