@@ -114,7 +114,8 @@ func checkOutput(args []string, code int, stdout, stderr string) []string {
 	if code == 0 || !own {
 		if slices.Contains(args, "--quiet") && own {
 			for line := range strings.Lines(stderr) {
-				if !strings.HasPrefix(line, "warning: ") {
+				prompt := strings.HasPrefix(line, "Open ") // what a login cannot go on without
+				if !strings.HasPrefix(line, "warning: ") && !prompt {
 					complain("chatter though --quiet: %q", line)
 				}
 			}

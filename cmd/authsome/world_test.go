@@ -68,6 +68,7 @@ type world struct {
 	internet string // URL of the proxy
 	roots    string // PEM file that verifies the origin
 	repo     string // directory that holds repo.git
+	auth     authServer
 
 	mu   sync.Mutex // guards seen
 	seen []string   // method, host and path of what the origin was asked
@@ -129,6 +130,10 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.seen = append(w.seen, r.Method+" "+r.Host+r.URL.Path)
 	w.mu.Unlock()
+	if r.Host == authHost {
+		w.auth.ServeHTTP(rw, r)
+		return
+	}
 	if !authorized(r) {
 		rw.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprintln(rw, "who are you?")
