@@ -4,6 +4,17 @@
 // The same vault serves the authsome command, its proxy and this package. Most
 // programs need no library at all: run them under "authsome run". Use this
 // package where a process cannot run behind a proxy.
+//
+// [Open] opens a profile. From there, in the order of preference:
+//
+//   - [Client.Transport] is an http.RoundTripper that attaches credentials as
+//     the proxy does; the program never holds one.
+//   - [Client.TokenSource] is an oauth2.TokenSource, for SDKs that take one.
+//   - [Client.AuthHeaders] and [Client.AccessToken] hand a credential out.
+//
+// [Client.Login] and [Client.List] are for programs that log in by themselves.
+// Whatever hands out or attaches a credential is in the audit log, and does not
+// happen when it cannot be.
 package authsome
 
 import (
@@ -11,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +45,10 @@ type Options struct {
 	Clock   func() time.Time    // nil: time.Now
 	Logger  *slog.Logger        // nil: discarded
 
+	// HTTP carries the calls to providers' own endpoints; nil is one that reads
+	// HTTPS_PROXY and the system's roots.
+	HTTP *http.Client
+
 	// Passphrase asks for the passphrase of mode "passphrase" when
 	// AUTHSOME_PASSPHRASE_FILE is not set. Nil: it must be set.
 	Passphrase vault.AskPassphrase
@@ -49,6 +65,9 @@ type Client struct {
 	Broker   *flows.Broker
 	Audit    *audit.Log
 	Warnings []error // user definitions that could not be loaded
+
+	getenv func(string) string
+	log    *slog.Logger
 }
 
 // Open opens a profile. It fails when the home, its configuration, its key or
@@ -56,6 +75,9 @@ type Client struct {
 func Open(ctx context.Context, o Options) (*Client, error) {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Home == "" {
 		var err error
@@ -67,7 +89,8 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{Home: home, Created: created, Profile: firstOf(o.Profile, o.Getenv("AUTHSOME_PROFILE"), home.Config.DefaultProfile)}
+	c := &Client{Home: home, Created: created, Profile: firstOf(o.Profile, o.Getenv("AUTHSOME_PROFILE"), home.Config.DefaultProfile),
+		getenv: o.Getenv, log: o.Logger}
 	if _, err := home.Profile(c.Profile); err != nil {
 		return nil, err
 	}
@@ -102,7 +125,7 @@ func (c *Client) openVault(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	c.Broker, err = flows.New(flows.Config{Vault: c.Vault, Profile: c.Profile, Registry: c.Registry, Clock: o.Clock, Logger: o.Logger, Getenv: o.Getenv})
+	c.Broker, err = flows.New(flows.Config{Vault: c.Vault, Profile: c.Profile, Registry: c.Registry, Clock: o.Clock, Logger: o.Logger, Getenv: o.Getenv, HTTP: o.HTTP})
 	return err
 }
 

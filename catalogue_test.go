@@ -226,13 +226,18 @@ func playEveryHost(t *testing.T) (addr string, roots *x509.CertPool) {
 			dns = append(dns, u.Hostname())
 		}
 	}
+	return serveHosts(t, http.HandlerFunc(tell), append(dns, "example.com", "corp.example.net"), ips)
+}
+
+// serveHosts starts an origin with a certificate for each host below the names.
+func serveHosts(t *testing.T, h http.Handler, dns []string, ips []net.IP) (addr string, roots *x509.CertPool) {
+	t.Helper()
 	slices.Sort(dns)
-	dns = slices.Compact(append(dns, "tenant.example.com", "corp.example.net"))
-	authority, err := ca.New(t.Context(), ca.Config{PermittedDNS: dns, PermittedIPs: ips})
+	authority, err := ca.New(t.Context(), ca.Config{PermittedDNS: slices.Compact(dns), PermittedIPs: ips})
 	if err != nil {
 		t.Fatal(err)
 	}
-	origin := httptest.NewUnstartedServer(http.HandlerFunc(tell))
+	origin := httptest.NewUnstartedServer(h)
 	origin.EnableHTTP2 = true
 	origin.TLS = &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return authority.Leaf(context.Background(), hello.ServerName)

@@ -22,7 +22,7 @@ const module = "authsome"
 // down only: from the command to the proxy, from the proxy to what decides and
 // signs, from the flows to the vault. A new edge is a decision: make it here.
 var edges = map[string][]string{
-	"":                      {"flows", "provider", "vault", "vault/audit", "vault/secret"},
+	"":                      {"flows", "injector", "provider", "vault", "vault/audit", "vault/secret"},
 	"ca":                    {},
 	"flows":                 {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
 	"flows/oauth":           {"provider", "vault/secret"},
