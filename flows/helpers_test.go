@@ -120,7 +120,7 @@ func (f *flaky) settled() int {
 // rig is a broker with everything around it.
 type rig struct {
 	*flows.Broker
-	t         *testing.T
+	t         testing.TB
 	dir       string
 	clock     *watch
 	log       *buffer
@@ -132,7 +132,7 @@ type rig struct {
 }
 
 // setup makes a broker for the definition, whose calls go over client.
-func setup(t *testing.T, client *http.Client, definitions ...string) *rig {
+func setup(t testing.TB, client *http.Client, definitions ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: t.TempDir(), clock: &watch{now: epoch}, log: new(buffer), outcomes: new(buffer),
 		store: &flaky{Store: vault.NewMemory()}, env: map[string]string{}}
@@ -275,7 +275,7 @@ func (r *rig) state(name, connection string) flows.ConnectionState {
 }
 
 // safe checks that an error's text, however it is printed, holds no secret.
-func safe(t *testing.T, err error) {
+func safe(t testing.TB, err error) {
 	t.Helper()
 	if err == nil {
 		return
@@ -297,7 +297,7 @@ func hint(err error) string {
 }
 
 // wants fails unless err matches kind and names no secret.
-func wants(t *testing.T, err, kind error) {
+func wants(t testing.TB, err, kind error) {
 	t.Helper()
 	safe(t, err)
 	if !errors.Is(err, kind) {
@@ -306,7 +306,7 @@ func wants(t *testing.T, err, kind error) {
 }
 
 // freePort is a port that nobody listens on.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

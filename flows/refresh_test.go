@@ -441,7 +441,7 @@ func TestKeysAreNeverRefreshed(t *testing.T) {
 }
 
 // forbidden is a network that nobody may use.
-type forbidden struct{ t *testing.T }
+type forbidden struct{ t testing.TB }
 
 func (f forbidden) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.t.Errorf("%s %s was called", r.Method, r.URL)

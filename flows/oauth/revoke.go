@@ -36,8 +36,8 @@ func (c *Config) Revoke(ctx context.Context, tokens *TokenSet) error {
 	}
 	switch c.OAuth.RevocationStyle {
 	case "", RevokeRFC7009:
-		refresh := c.revokeToken(ctx, op, "refresh_token", tokens.RefreshToken)
-		access := c.revokeToken(ctx, op, "access_token", tokens.AccessToken)
+		refresh := c.revokeToken(ctx, op, "refresh_token", tokens.RefreshToken, tokens.AccessToken)
+		access := c.revokeToken(ctx, op, "access_token", tokens.AccessToken, tokens.RefreshToken)
 		if refresh != nil && access != nil {
 			return fmt.Errorf("%w; %w", refresh, access)
 		}
@@ -59,15 +59,16 @@ func (c *Config) Revoke(ctx context.Context, tokens *TokenSet) error {
 	return unsupported(op, "the revocation_style is not known")
 }
 
-// revokeToken is RFC 7009 section 2.1.
-func (c *Config) revokeToken(ctx context.Context, op, hint string, token secret.Text) error {
+// revokeToken is RFC 7009 section 2.1. The other token may be quoted as well by an endpoint that knows
+// the two belong together.
+func (c *Config) revokeToken(ctx context.Context, op, hint string, token, other secret.Text) error {
 	if token.IsZero() {
 		return nil
 	}
 	p := params{}
 	p.set("token", token.Reveal())
 	p.set("token_type_hint", hint)
-	return c.revoke(ctx, c.post(op, c.OAuth.RevocationURL, p, token))
+	return c.revoke(ctx, c.post(op, c.OAuth.RevocationURL, p, token, other))
 }
 
 func (c *Config) revokeBearer(ctx context.Context, op string, token secret.Text) error {
