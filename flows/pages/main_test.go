@@ -9,7 +9,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// update writes docs/screenshots: go test ./flows/pages -run Screenshots -update
+// update writes docs/screenshots: go test ./flows/pages -run '^TestPages$' -update
 var update = flag.Bool("update", false, "write the screenshots of the pages to docs/screenshots")
 
 func TestMain(m *testing.M) {

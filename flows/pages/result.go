@@ -100,7 +100,7 @@ func (s *Server) Finish(err error) error {
 	return s.Close()
 }
 
-var resultCancelled = oauth.Result{Code: "cancelled", Title: "Login cancelled", Detail: "Nothing was saved. You can close this tab."}
+var resultCancelled = oauth.Result{Code: "cancelled", Title: "Login cancelled", Detail: "No connection was made. You can close this tab."}
 
 // cancelled is the page after Cancel.
 func (s *Server) cancelled() *page {

@@ -2,6 +2,7 @@
 // screen reader, or their eyes with less than full sight. Returns a list of
 // complaints. The numbers are those of WCAG 2.2, level AA.
 (() => {
+  if (document.readyState !== "complete" || !document.querySelector("h1")) return ["not loaded"]; // between two pages
   const complaints = [];
   const complain = (element, text) => complaints.push(`${name(element)}: ${text}`);
   const name = (e) => `<${e.tagName.toLowerCase()}${e.id ? ` id=${e.id}` : ""}> ${JSON.stringify(e.textContent.trim().slice(0, 30))}`;

@@ -16,7 +16,7 @@ import (
 )
 
 // exhibits are all the pages there are, each brought about as a login does.
-// They are photographed, and looked over for who uses a keyboard or a reader.
+// They are looked over for who uses a keyboard or a reader, and photographed.
 var exhibits = []struct {
 	name    string
 	heading string
@@ -113,7 +113,9 @@ func gitHubDevice() pages.Device {
 	}
 }
 
-func TestScreenshots(t *testing.T) {
+// picture takes a picture of a page, and keeps it under -update.
+func picture(t *testing.T, tab context.Context, name string) {
+	t.Helper()
 	dir := t.TempDir()
 	if *update {
 		dir = filepath.Join("..", "..", "docs", "screenshots")
@@ -121,17 +123,7 @@ func TestScreenshots(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, e := range exhibits {
-		for _, scheme := range []string{"light", "dark"} {
-			t.Run(e.name+"-"+scheme, func(t *testing.T) {
-				tab := person(t)
-				do(t, tab, chromedp.EmulateViewport(720, 480, chromedp.EmulateScale(1.5)), theme(scheme))
-				e.show(t, tab)
-				do(t, tab, heading(e.heading))
-				save(t, filepath.Join(dir, e.name+"-"+scheme+".png"), run(t, tab, chromedp.FullScreenshot(100)))
-			})
-		}
-	}
+	save(t, filepath.Join(dir, name+".png"), run(t, tab, chromedp.FullScreenshot(100)))
 }
 
 // save writes a picture, packed tighter than a browser in a hurry does.
