@@ -107,6 +107,17 @@ func (o *rawOrigin) close() {
 	o.wg.Wait()
 }
 
+// streams returns what each connection has read.
+func (o *rawOrigin) streams() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var all []string
+	for _, c := range o.conns {
+		all = append(all, c.bytes())
+	}
+	return all
+}
+
 // take returns what all connections have read, and forgets it.
 func (o *rawOrigin) take() []string {
 	o.mu.Lock()
@@ -141,17 +152,24 @@ func (o *rawOrigin) use(r *rig, c *proxy.Config) {
 
 // echo answers every request with its request line, and its body's length.
 func echo(c *rawConn) {
-	for {
-		r, err := http.ReadRequest(c.br)
-		if err != nil {
-			return
-		}
-		n, err := io.Copy(io.Discard, r.Body)
-		if err != nil {
-			return
-		}
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Line: "+r.Method+" "+r.RequestURI+"\r\nX-Length: "+strconv.FormatInt(n, 10)+"\r\nContent-Length: 0\r\n\r\n")
+	for echoOnce(c, "") == nil {
 	}
+}
+
+// echoAndClose answers one request on each connection.
+func echoAndClose(c *rawConn) { echoOnce(c, "Connection: close\r\n") }
+
+func echoOnce(c *rawConn, more string) error {
+	r, err := http.ReadRequest(c.br)
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(io.Discard, r.Body)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Line: "+r.Method+" "+r.RequestURI+"\r\nX-Length: "+strconv.FormatInt(n, 10)+"\r\n"+more+"Content-Length: 0\r\n\r\n")
+	return err
 }
 
 // answer is one response as a test looks at it.
