@@ -1,0 +1,212 @@
+package proxy_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"authsome/ca"
+	"authsome/proxy"
+)
+
+// nginxConfig says where a request ended up, and whether it had a credential.
+const nginxConfig = `
+daemon off;
+master_process off;
+worker_processes 1;
+pid PREFIX/pid;
+error_log PREFIX/error.log;
+events { worker_connections 1024; }
+http {
+	access_log off;
+	client_body_temp_path PREFIX/1; proxy_temp_path PREFIX/2; fastcgi_temp_path PREFIX/3; uwsgi_temp_path PREFIX/4; scgi_temp_path PREFIX/5;
+	ssl_certificate PREFIX/cert.pem;
+	ssl_certificate_key PREFIX/key.pem;
+	map $http_authorization $has { default none; ~CANARY credential; }
+	default_type text/plain;
+	keepalive_requests 1000000;
+	server {
+		listen 127.0.0.1:PORT0 ssl;
+		location /api/ { return 200 "inside $has"; }
+		location = /api { return 200 "inside $has"; }
+		location / { return 200 "outside $has"; }
+	}
+	server {
+		listen 127.0.0.1:PORT1 ssl;
+		merge_slashes off;
+		location /api/ { return 200 "inside $has"; }
+		location = /api { return 200 "inside $has"; }
+		location / { return 200 "outside $has"; }
+	}
+	server {
+		listen 127.0.0.1:PORT2 ssl http2;
+		location ~ ^/api(/|$) { return 200 "inside $has"; }
+		location / { return 200 "outside $has"; }
+	}
+}
+`
+
+// startNginx runs nginx with its certificate from authority and returns the
+// addresses of its servers.
+func startNginx(t *testing.T, authority *ca.Authority) []string {
+	t.Helper()
+	program, err := exec.LookPath("nginx")
+	if err != nil {
+		if program = "/usr/sbin/nginx"; !exists(program) {
+			t.Fatal("nginx is needed; run: make deps")
+		}
+	}
+	dir := t.TempDir()
+	leaf, err := authority.Leaf(t.Context(), apiHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var chain []byte
+	for _, der := range leaf.Certificate {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	key, err := x509.MarshalECPrivateKey(leaf.PrivateKey.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := []string{"PREFIX", dir, "CANARY", canary}
+	var addrs []string
+	for i := range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // until all ports are chosen
+		addrs = append(addrs, l.Addr().String())
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		replace = append(replace, fmt.Sprint("PORT", i), port)
+	}
+	for name, data := range map[string][]byte{"cert.pem": chain, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}),
+		"nginx.conf": []byte(strings.NewReplacer(replace...).Replace(nginxConfig))} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {})
+	return runNginx(t, program, dir, addrs)
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
+func runNginx(t *testing.T, program, dir string, addrs []string) []string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, program, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-e", filepath.Join(dir, "error.log"))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	t.Cleanup(func() {
+		cancel()
+		cmd.Wait()
+	})
+	started := make(chan error, 1)
+	go func() { started <- cmd.Start() }()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		c, err := net.Dial("tcp", addrs[2])
+		if err == nil {
+			c.Close()
+			return addrs
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
+	t.Fatalf("nginx does not listen: %s\n%s", stderr.String(), log)
+	return nil
+}
+
+// pathPieces are what the paths of the differential are made of.
+var pathPieces = []string{"api", "admin", "", ".", "..", "%2e%2e", ".%2e", "%2E", "..;", ";x=1", "..%2f", "%2f", "%5c..", `\..`,
+	"%252e%252e", "%61pi", "API", "api;x", "api%2f..", "%2e%2e%2fapi", "...", "x", "api%00", "%c0%ae%c0%ae", "api%20", "api."}
+
+// PITFALLS 3: whatever a path looks like, nginx must not serve it from outside
+// the prefix with a credential in the request.
+func TestPathsAgainstNginx(t *testing.T) {
+	authority, err := ca.New(t.Context(), ca.Config{PermittedDNS: []string{"example.test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs := startNginx(t, authority)
+	var paths []string
+	for _, a := range pathPieces {
+		for _, b := range pathPieces {
+			paths = append(paths, "/"+a+"/"+b, "/api/"+a+"/"+b, "/"+a+"/"+b+"/api/ok", "/api/"+a+"/"+b+"/api/ok")
+		}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		p := ""
+		for range 3 + random.IntN(5) {
+			p += "/" + pathPieces[random.IntN(len(pathPieces))]
+		}
+		paths = append(paths, p)
+	}
+	for i, name := range []string{"slashes merged", "slashes kept", "expression, h2"} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false, whoami, func(r *rig, c *proxy.Config) {
+				c.RootCAs = x509.NewCertPool()
+				c.RootCAs.AppendCertsFromPEM(authority.RootPEM())
+				c.Logger = nil
+			})
+			r.dials = func(string) string { return addrs[i] }
+			r.route("https://" + apiHost + "/api")
+			seen := map[string]int{}
+			var c *tls.Conn
+			var br *bufio.Reader
+			for _, path := range paths {
+				if c == nil {
+					c, br = r.tls(apiHost + ":443")
+				}
+				fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, apiHost)
+				resp, err := http.ReadResponse(br, nil)
+				if err != nil {
+					t.Fatalf("%s: %v", path, err)
+				}
+				body, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Fatalf("%s: %v", path, err)
+				}
+				where := string(body)
+				if resp.StatusCode != 200 {
+					where = fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Authsome-Error"))
+				}
+				if where == "outside credential" {
+					t.Errorf("%s was served from outside the prefix with a credential", path)
+				}
+				if seen[where]++; resp.Close {
+					c.Close()
+					c = nil
+				}
+			}
+			t.Log(seen)
+			for _, want := range []string{"inside credential", "outside none", "400 ambiguous_path"} {
+				if seen[want] < 10 {
+					t.Errorf("%q came %d times: the differential shows nothing", want, seen[want])
+				}
+			}
+		})
+	}
+}
