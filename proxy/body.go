@@ -29,6 +29,10 @@ type clientBody struct {
 	w     *h1Writer     // asked to send "100 Continue" on the first read, or nil
 	bytes int64         // read so far, guarded by mu
 
+	// cancel is told when the client goes away after it has sent everything.
+	// Until then a read fails.
+	cancel *canceller
+
 	mu      sync.Mutex // held while src is read
 	src     body
 	stopped atomic.Bool
@@ -50,8 +54,12 @@ func (b *clientBody) Read(p []byte) (int, error) {
 			return 0, errBodyClosed
 		}
 	}
+	whole := b.src.drained()
 	n, err := b.src.Read(p)
 	b.bytes += int64(n)
+	if !whole && b.src.drained() && b.cancel != nil {
+		b.c.watch.start(b.cancel) // nobody else reads from here on
+	}
 	if err != nil && err != io.EOF {
 		err = &bodyError{err}
 	}

@@ -27,6 +27,7 @@ type conn struct {
 	host    string                        // the Host spelling last found to be target
 	ctx     context.Context               // ends with the connection
 	watch   watch                         // of the request being served
+	serving atomic.Pointer[canceller]     // of the HTTP/1 request being served, or nil
 	w       h1Writer                      // of the request being served
 	reads   time.Time                     // read deadline in force, zero for none
 	writes  time.Time                     // write deadline in force, zero for none
@@ -76,6 +77,15 @@ func (c *conn) over(rwc net.Conn) {
 }
 
 func (c *conn) setIdle(v bool) { c.idle.Store(v) }
+
+// cut ends the connection from another goroutine, and what its request waits
+// for: an origin that thinks would not notice that the client is closed.
+func (c *conn) cut() {
+	c.raw.Close()
+	if k := c.serving.Load(); k != nil {
+		k.cancel()
+	}
+}
 
 // Deadlines are moved in steps of slack: arming a timer costs more than most of
 // what it guards.

@@ -90,8 +90,17 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 	if r.ProtoMajor == 2 {
 		x.protocol = "h2"
 		defer context.AfterFunc(r.Context(), x.cancel.cancel)()
-	} else if r.Body == http.NoBody {
-		c.watch.start(&x.cancel) // one with a body is watched by who reads it
+	} else {
+		c.serving.Store(&x.cancel)
+		defer c.serving.Store(nil)
+		if body, ok := r.Body.(*clientBody); ok {
+			body.cancel = &x.cancel
+		} else {
+			c.watch.start(&x.cancel)
+		}
+		if c.ctx.Err() != nil { // cut before there was anything to cancel
+			x.cancel.cancel()
+		}
 	}
 	defer x.release()
 	if ref := x.prepare(x.context()); ref != nil {
@@ -134,6 +143,12 @@ func (x *exchange) prepare(ctx context.Context) *Refusal {
 	}
 	if err := removeHopByHop(x.r); err != nil {
 		return refuse(CodeBadRequest, err)
+	}
+	if upgradeType(x.r.Header) != "" && x.r.Body != http.NoBody {
+		// Bytes of the body and of the new protocol could not be told apart;
+		// a server may ignore an upgrade (RFC 9110 section 7.8).
+		delete(x.r.Header, "Upgrade")
+		delete(x.r.Header, "Connection")
 	}
 	if upgradeType(x.r.Header) != "" {
 		x.protocol = "upgrade"

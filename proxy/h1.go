@@ -53,7 +53,7 @@ func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
 		}
 		c.setIdle(false)
 	}
-	if !first && !headBuffered(c.br) {
+	if (!first || c.secure) && !headBuffered(c.br) {
 		c.readBy(p.limits.RequestHeader)
 	}
 	buf := headBuffers.Get().(*[]byte)
@@ -108,13 +108,14 @@ func (p *Proxy) serveOne(c *conn, r *http.Request, handle handler) (again bool) 
 		r.Body = in
 	}
 	again = handle(w, r)
+	drained, readable := true, false
+	if in != nil { // before the watch, which the end of the body starts
+		drained, readable = in.stop()
+	}
 	if !c.watch.stop() || !again {
-		if in != nil {
-			in.stop() // nobody reads from the connection's buffer any more
-		}
 		return false
 	}
-	return in == nil || reclaim(c, in)
+	return drained || reclaim(c, in, readable)
 }
 
 func expectsContinue(r *http.Request) bool {
@@ -124,11 +125,7 @@ func expectsContinue(r *http.Request) bool {
 
 // reclaim makes the connection ready for the next request by reading what the
 // origin did not want of the body, within reason.
-func reclaim(c *conn, in *clientBody) bool {
-	drained, readable := in.stop()
-	if drained {
-		return true
-	}
+func reclaim(c *conn, in *clientBody, readable bool) bool {
 	if readable {
 		c.readBy(drainTime)
 		if _, err := io.CopyN(io.Discard, in.src, drainBytes); err == io.EOF && in.src.drained() {

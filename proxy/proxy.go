@@ -213,7 +213,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.cancel()
 	p.mu.Lock()
 	for c := range p.conns {
-		c.raw.Close()
+		c.cut()
 	}
 	p.mu.Unlock()
 	p.h2.close()

@@ -39,7 +39,7 @@ func (p *Proxy) closeStale(current *authenticator, closable func(*conn) bool) (l
 		switch with := c.token.Load(); {
 		case with == nil, with == current, with == p.auth.Load():
 		case closable(c):
-			c.raw.Close()
+			c.cut()
 		default:
 			left++
 		}
