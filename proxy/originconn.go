@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// originConn is one HTTP/1.1 connection to an origin, used by one request at a
+// time.
+type originConn struct {
+	host   *originHost
+	p      *Proxy
+	nc     *tls.Conn
+	br     *bufio.Reader
+	bw     *bufio.Writer
+	reused bool
+	since  time.Time // when it became idle
+}
+
+func (c *originConn) close() { c.nc.Close() }
+
+// abort implements aborter: it makes whoever uses the connection fail.
+func (c *originConn) abort() { c.nc.NetConn().Close() }
+
+// justUsed is how recently a connection must have carried an answer to be
+// trusted unlooked: an origin that ends with an answer says so in it.
+const justUsed = 5 * time.Millisecond
+
+// quiet reports whether an idle connection is still open with nothing to read:
+// an origin that has closed it, or that speaks unasked, is not written to.
+func (c *originConn) quiet() bool {
+	return c.br.Buffered() == 0 && (time.Since(c.since) < justUsed || nothingToRead(c.nc.NetConn()))
+}
+
+// exchange sends a request and reads the head of its answer. again says that
+// the connection had been closed under us and the request can be sent anew.
+func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Response, again bool, err error) {
+	if !x.cancel.on(c) {
+		c.host.put(c)
+		return nil, false, context.Canceled
+	}
+	sent, err := c.send(out)
+	var reusable bool
+	if err == nil {
+		resp, reusable, err = c.answer(x, out, sent)
+	}
+	if err != nil {
+		alive := x.cancel.off()
+		c.close()
+		sent.proceed() // to find the connection closed
+		if bad := sent.failed(); bad != nil {
+			err = bad
+		}
+		if !alive {
+			return nil, false, context.Canceled
+		}
+		again = c.reused && !sent.bodyRead() && retriable(out) && !isTimeout(err)
+		return nil, again, err
+	}
+	body := &originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		resp.Body = &upgradedBody{originBody: body}
+	case resp.Body == http.NoBody:
+		body.finish()
+	default:
+		resp.Body = body
+	}
+	return resp, false, nil
+}
+
+// retriable reports whether sending a request twice does no harm (RFC 9110
+// section 9.2.2).
+func retriable(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return r.Header["Idempotency-Key"] != nil
+}
+
+// inlineBytes is the largest request body that is sent before the answer is
+// looked at. A larger one is sent by a goroutine of its own, because an origin
+// may answer before it has read everything.
+const inlineBytes = 64 << 10
+
+// sending is a request body on its way.
+type sending struct {
+	done chan struct{} // nil: it was sent inline
+	err  error         // valid once done is closed
+	read atomic.Bool   // bytes of the client's body have been used up
+	free chan struct{} // closed when the origin has asked for the body
+	once sync.Once
+}
+
+func (s *sending) bodyRead() bool { return s != nil && s.read.Load() }
+
+// proceed lets a body that waits for "100 Continue" go.
+func (s *sending) proceed() {
+	if s.free != nil {
+		s.once.Do(func() { close(s.free) })
+	}
+}
+
+// failed returns what was wrong with the client's body, nil when nothing was
+// or when it is still being sent.
+func (s *sending) failed() error {
+	if s == nil || s.done == nil {
+		return nil
+	}
+	select {
+	case <-s.done:
+		if isBodyError(s.err) {
+			return s.err
+		}
+	default:
+	}
+	return nil
+}
+
+// complete reports whether the whole body has been sent, without waiting.
+func (s *sending) complete() bool {
+	if s == nil || s.done == nil {
+		return true
+	}
+	select {
+	case <-s.done:
+		return s.err == nil
+	default:
+		return false
+	}
+}
+
+// send writes the request.
+func (c *originConn) send(out *http.Request) (*sending, error) {
+	writeHead(c.bw, out)
+	s := &sending{}
+	if out.Body == nil {
+		return s, c.bw.Flush()
+	}
+	waits := len(out.Header["Expect"]) > 0
+	if !waits && out.ContentLength > 0 && out.ContentLength <= inlineBytes {
+		s.read.Store(true)
+		if err := copyBody(c.bw, out); err != nil {
+			return s, err
+		}
+		return s, c.bw.Flush()
+	}
+	if err := c.bw.Flush(); err != nil {
+		return s, err
+	}
+	s.done = make(chan struct{})
+	if waits {
+		s.free = make(chan struct{})
+	}
+	go func() {
+		if s.free != nil {
+			wait := time.NewTimer(continueTimeout)
+			select {
+			case <-s.free:
+			case <-wait.C: // an origin that does not know Expect waits for the body
+			}
+			wait.Stop()
+		}
+		s.read.Store(true)
+		if s.err = copyBody(c.bw, out); s.err == nil {
+			s.err = c.bw.Flush()
+		}
+		close(s.done)
+		if s.failed() != nil {
+			c.abort() // the origin waits for the rest, and we for its answer
+		}
+	}()
+	return s, nil
+}
+
+// continueTimeout is how long a body waits for "100 Continue".
+const continueTimeout = time.Second
+
+// answer reads the head of the final response.
+func (c *originConn) answer(x *exchange, out *http.Request, s *sending) (*http.Response, bool, error) {
+	if limit := c.p.limits.ResponseHeader; limit > 0 {
+		c.nc.SetReadDeadline(time.Now().Add(limit))
+		defer c.nc.SetReadDeadline(time.Time{})
+	}
+	buf := headBuffers.Get().(*[]byte)
+	defer headBuffers.Put(buf)
+	for {
+		resp, reusable, raw, err := readResponse(c.br, *buf, out)
+		if cap(raw) <= 64<<10 {
+			*buf = raw[:0]
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp, reusable, nil
+		}
+		if resp.StatusCode == http.StatusContinue {
+			s.proceed()
+			continue
+		}
+		x.inform(resp.StatusCode, resp.Header)
+	}
+}
+
+// originBody reads an answer's body and gives the connection back at its end.
+type originBody struct {
+	io.Reader
+	c        *originConn
+	x        *exchange
+	sent     *sending
+	reusable bool
+	over     bool
+}
+
+// Buffered returns how much can be read without waiting.
+func (b *originBody) Buffered() int { return b.c.br.Buffered() }
+
+// Read implements io.Reader.
+func (b *originBody) Read(p []byte) (int, error) {
+	if b.over {
+		return 0, io.EOF
+	}
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		b.finish()
+	}
+	return n, err
+}
+
+// finish returns the connection to its pool, or closes it.
+func (b *originBody) finish() {
+	if b.over {
+		return
+	}
+	b.over = true
+	if b.x.cancel.off() && b.reusable && b.sent.complete() {
+		b.c.host.put(b.c)
+		return
+	}
+	b.c.close()
+}
+
+// Close implements io.Closer. A body that was not read to its end takes its
+// connection with it.
+func (b *originBody) Close() error {
+	if !b.over {
+		b.reusable = false
+		b.finish()
+	}
+	return nil
+}
+
+// upgradedBody is the origin's side of an upgraded connection.
+type upgradedBody struct{ *originBody }
+
+// Read implements io.Reader.
+func (b *upgradedBody) Read(p []byte) (int, error) { return b.c.br.Read(p) }
+
+// Write implements io.Writer.
+func (b *upgradedBody) Write(p []byte) (int, error) { return b.c.nc.Write(p) }
