@@ -1,11 +1,12 @@
 package proxy
 
 import (
-	"authsome/injector"
 	"context"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"authsome/injector"
 
 	"github.com/google/martian/v3"
 	"github.com/google/martian/v3/header"
