@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"authsome/flows"
 	"authsome/flows/oauth"
@@ -320,33 +321,45 @@ func (a *app) promptSecret(ctx context.Context, in *os.File, entry *provider.Ent
 	return text, err
 }
 
-// readMasked reads a line without showing what is typed.
+// typedRunes is where x/term stops to take what is typed, without a word.
+const typedRunes = 4096
+
+// readMasked reads a line without showing what is typed. It reads key by key:
+// of the kernel's own lines nobody can tell whether they were cut, and they do
+// not end with Ctrl-D.
 func (a *app) readMasked(ctx context.Context, in *os.File, prompt string) (secret.Text, error) {
-	state, err := term.GetState(int(in.Fd()))
+	state, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return secret.Text{}, err
 	}
-	fmt.Fprint(a.stderr, prompt)
+	defer term.Restore(int(in.Fd()), state)
 	type answer struct {
-		b   []byte
-		err error
+		line string
+		err  error
 	}
 	done := make(chan answer, 1)
 	go func() {
-		b, err := term.ReadPassword(int(in.Fd()))
-		done <- answer{b, err}
+		screen := term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{in, a.stderr}, "")
+		line, err := screen.ReadPassword(prompt)
+		done <- answer{line, err}
 	}()
 	select {
 	case <-ctx.Done():
-		term.Restore(int(in.Fd()), state)
-		fmt.Fprintln(a.stderr)
+		fmt.Fprint(a.stderr, "\r\n")
 		return secret.Text{}, context.Canceled
 	case got := <-done:
-		fmt.Fprintln(a.stderr)
-		if got.err != nil {
+		if got.err != nil { // Ctrl-C, Ctrl-D
+			fmt.Fprint(a.stderr, "\r\n")
 			return secret.Text{}, &fault{code: "Cancelled", exit: exitCancelled, msg: "nothing was entered", hint: "run the command again when ready"}
 		}
-		text := strings.TrimSpace(string(got.b))
+		if utf8.RuneCountInString(got.line) >= typedRunes {
+			return secret.Text{}, &fault{code: "InvalidSecret", exit: exitAuth, msg: fmt.Sprintf("what was entered is longer than the %d characters that can be typed", typedRunes-1),
+				hint: "put it into a file and add --secret-file FILE"}
+		}
+		text := strings.TrimSpace(got.line)
 		if text == "" {
 			return secret.Text{}, nil
 		}

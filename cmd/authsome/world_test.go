@@ -221,12 +221,30 @@ func (w *world) must(args ...string) result {
 func (w *world) login(definition, name string) {
 	w.t.Helper()
 	if definition != "" {
-		if r := w.run(w.command(nil, "register", "-", "--yes"), definition); r.code != 0 {
-			w.t.Fatalf("register: exit %d: %s", r.code, r.stderr)
-		}
+		w.register(definition)
 	}
 	if r := w.run(w.command(nil, "login", name, "--secret-file", "-"), canary+"\n"); r.code != 0 {
 		w.t.Fatalf("login: exit %d: %s", r.code, r.stderr)
+	}
+}
+
+// register adds a definition.
+func (w *world) register(definition string) {
+	w.t.Helper()
+	if r := w.run(w.command(nil, "register", "-", "--yes"), definition); r.code != 0 {
+		w.t.Fatalf("register: exit %d: %s", r.code, r.stderr)
+	}
+}
+
+// leavesNothing checks that the directory for temporary files is empty.
+func (w *world) leavesNothing() {
+	w.t.Helper()
+	entries, err := os.ReadDir(w.tmp)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range entries {
+		w.t.Errorf("%s was left in the directory for temporary files", e.Name())
 	}
 }
 
