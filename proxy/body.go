@@ -159,26 +159,16 @@ func (b *chunkedBody) Read(p []byte) (int, error) {
 }
 
 func (b *chunkedBody) readTrailer() error {
-	var buf []byte
-	for {
-		line, err := b.br.ReadSlice('\n')
-		if err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-		if buf = append(buf, line...); len(buf) > b.max {
-			return errHeadTooLarge
-		}
-		if string(line) == "\r\n" {
-			break
-		}
-	}
-	if len(buf) == 2 {
+	if end, err := b.br.Peek(2); err == nil && string(end) == "\r\n" {
+		b.br.Discard(2)
 		return nil
 	}
-	h, err := parseHead(append([]byte("trailer\r\n"), buf...))
+	// The fields end like a head, which they become with a first line.
+	buf, err := readLines(b.br, []byte("trailer\r\n"), b.max)
+	if err != nil {
+		return err
+	}
+	h, err := parseHead(buf)
 	if err != nil {
 		return err
 	}

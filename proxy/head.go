@@ -48,6 +48,11 @@ func readHead(br *bufio.Reader, buf []byte, max int) ([]byte, error) {
 		}
 		br.Discard(2)
 	}
+	return readLines(br, buf, max)
+}
+
+// readLines appends lines to buf up to and including an empty one.
+func readLines(br *bufio.Reader, buf []byte, max int) ([]byte, error) {
 	for {
 		part, err := br.ReadSlice('\n')
 		buf = append(buf, part...)
@@ -66,7 +71,8 @@ func readHead(br *bufio.Reader, buf []byte, max int) ([]byte, error) {
 		if len(part) == 2 && part[0] == '\r' && (len(buf) == 2 || buf[len(buf)-3] == '\n') {
 			return buf, nil
 		}
-		if len(part) == 1 { // a bare LF where the end would be
+		// A buffer that was full may have parted CR and LF.
+		if len(part) == 1 && (len(buf) == 1 || buf[len(buf)-2] != '\r') { // a bare LF where the end would be
 			return nil, fmt.Errorf("%w: bare LF", errHead)
 		}
 	}

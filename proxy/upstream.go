@@ -196,6 +196,8 @@ func upstreamRefusal(err error) *Refusal {
 		ref.Code, ref.Hint = CodeRequestTimeout, "send the body without long pauses"
 	case isBodyError(err):
 		ref.Code, ref.Detail = CodeBadRequest, "The request's body is malformed, or ended early."
+	case errors.Is(err, errHead), errors.Is(err, errHeadTooLarge):
+		ref.Detail, ref.Hint = "The origin's answer is malformed.", "report it to whoever runs the origin"
 	case errors.As(err, &verify), errors.As(err, &host), errors.As(err, &unknown):
 		ref.Code, ref.Detail = CodeUpstreamTLS, "The origin's certificate was not accepted."
 	case errors.As(err, &alert), errors.As(err, &record):
