@@ -77,7 +77,8 @@ func watch(t *testing.T, tab context.Context) func() (requests, complaints []str
 		case *network.EventRequestWillBeSent:
 			requests = append(requests, ev.Request.URL)
 		case *log.EventEntryAdded:
-			if !strings.Contains(ev.Entry.Text, "status of 422") { // a form to be corrected
+			serious := ev.Entry.Level == log.EntryLevelError || ev.Entry.Level == log.EntryLevelWarning
+			if serious && !strings.Contains(ev.Entry.Text, "status of 422") { // a form to be corrected
 				complaints = append(complaints, ev.Entry.Text)
 			}
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 // tabTime bounds what one test does in one tab.
-const tabTime = 60 * time.Second
+const tabTime = 120 * time.Second
 
 // chromium is the browser that the tests share. It is started by the first that
 // needs it; each test gets tabs with a profile of their own.

@@ -22,8 +22,8 @@
 //   - A secret that was typed is handed to the caller as a [secret.Text] and to
 //     nobody else: no page, header, error or log line repeats it.
 //   - The first valid submission of a form decides; later ones are told so.
-//   - No page loads anything, may be framed, cached, or name its own address in
-//     a Referer.
+//   - No page loads anything, may be framed or cached, or names its own address
+//     in a Referer. What was typed is not there again on the way back.
 //
 // What is not defended against: another program of the same user, which can
 // read the address from the process list and the answer from memory.

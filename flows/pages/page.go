@@ -22,11 +22,7 @@ func (s *Server) put(p *page) {
 	if s.closed {
 		return
 	}
-	if s.current != nil {
-		next := *p
-		next.version = s.current.version + 1
-		p = &next
-	}
+	p.version = s.current.version + 1
 	s.current = p
 	close(s.changed)
 	s.changed = make(chan struct{})
