@@ -53,6 +53,9 @@ type Broker struct {
 	flights   map[flightKey]*flight
 	forced    map[connectionID]time.Time // when an origin's 401 last had a connection refreshed
 
+	readsMu sync.Mutex // guards reads and what is in it
+	reads   map[connectionID]*readings
+
 	pauses  sync.Map // connectionID → pause
 	unsaved sync.Map // connectionID → unsaved
 }
@@ -80,7 +83,8 @@ func New(cfg Config) (*Broker, error) {
 		cfg.Getenv = os.Getenv
 	}
 	return &Broker{vault: cfg.Vault, profile: cfg.Profile, registry: cfg.Registry, clock: cfg.Clock, log: cfg.Logger,
-		http: cfg.HTTP, getenv: cfg.Getenv, flights: map[flightKey]*flight{}, forced: map[connectionID]time.Time{}}, nil
+		http: cfg.HTTP, getenv: cfg.Getenv, flights: map[flightKey]*flight{}, forced: map[connectionID]time.Time{},
+		reads: map[connectionID]*readings{}}, nil
 }
 
 // Observe has count called after each refresh with its outcome: "ok",

@@ -538,7 +538,9 @@ func TestCancelledLogin(t *testing.T) {
 		})
 	}
 	if _, err := a.tryLogin(r, flows.Login{Connection: "work"}, &person{visit: a.agrees().visit,
-		client: func(flows.ClientRequest) (flows.ClientAnswer, error) { return flows.ClientAnswer{}, errors.New("asked") }}); err != nil {
+		client: func(flows.ClientRequest) (flows.ClientAnswer, error) {
+			return flows.ClientAnswer{}, errors.New("asked")
+		}}); err != nil {
 		t.Errorf("the client is gone: %v", err)
 	}
 }

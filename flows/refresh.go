@@ -50,11 +50,15 @@ func (c *Connection) asksAnew() bool {
 // Fresh returns a connection whose credential can be used now, renewing it
 // first when it is near its end. It reads the vault itself, not the snapshot.
 func (b *Broker) Fresh(ctx context.Context, name, connection string) (*Connection, error) {
-	c, err := b.Get(ctx, name, connection)
+	c, err := b.read(ctx, connectionID{name, connection})
 	if err != nil {
 		return nil, err
 	}
-	return b.freshen(ctx, c, 0)
+	if c, err = b.freshen(ctx, c, 0); err != nil {
+		return nil, err
+	}
+	mine := *c // others may have been given it as well
+	return &mine, nil
 }
 
 // freshen renews a connection if that is due. While the old token is good, a

@@ -23,7 +23,7 @@ const (
 
 	// storeRetry is how long a rotated token is tried to be stored: the old one
 	// is worth nothing any more.
-	storeRetry = 5 * time.Second
+	storeRetry = 8 * time.Second
 
 	// stuckPause is how long a store that fails is spared.
 	stuckPause = time.Second
@@ -57,13 +57,26 @@ func (b *Broker) settled(ctx context.Context, id connectionID, stale secret.Text
 	return c, !b.due(c) && (stale.IsZero() || !c.AccessToken.Equal(stale)), nil
 }
 
+// renewAlone renews a connection unless somebody was quicker. A store that is
+// busy is no reason to fail: nothing has been asked of the provider yet.
 func (b *Broker) renewAlone(ctx context.Context, id connectionID, stale secret.Text) (*Connection, error) {
+	waiting, cancel := context.WithTimeout(ctx, leaseWait)
+	defer cancel()
+	for {
+		c, err := b.inTurn(waiting, ctx, id, stale)
+		if !errors.Is(err, vault.ErrLocked) || errors.Is(err, errKept) || waiting.Err() != nil {
+			return c, err
+		}
+	}
+}
+
+// inTurn renews a connection under its lease, which is waited for while waiting
+// lasts.
+func (b *Broker) inTurn(waiting, ctx context.Context, id connectionID, stale secret.Text) (*Connection, error) {
 	c, ok, err := b.settled(ctx, id, stale)
 	if ok || err != nil {
 		return c, err
 	}
-	waiting, cancel := context.WithTimeout(ctx, leaseWait)
-	defer cancel()
 	release, err := b.hold(waiting, id)
 	if err != nil {
 		return nil, b.stuck(c, err)
@@ -80,10 +93,16 @@ func (b *Broker) renewAlone(ctx context.Context, id connectionID, stale secret.T
 // of. Nothing was asked of the provider. It is not tried again for a moment.
 func (b *Broker) stuck(c *Connection, cause error) error {
 	err := connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrRefreshFailed, cause))
+	if errors.Is(cause, vault.ErrLocked) && !errors.Is(cause, errKept) {
+		return err // it is tried again at once
+	}
 	b.pauses.Store(c.id(), pause{c.AccessToken, b.clock().Add(stuckPause), err})
 	b.log.Warn("cannot refresh", "provider", c.Provider, "connection", c.Name, "error", cause)
 	return err
 }
+
+// errKept is returned when a refresh succeeded and the store did not.
+var errKept = errors.New("new tokens wait in memory until they can be stored")
 
 // unsaved is what a provider gave that the store did not take.
 type unsaved struct {
@@ -189,7 +208,7 @@ func (b *Broker) keep(ctx context.Context, spent *Connection, tokens *oauth.Toke
 		if time.Now().Add(wait).After(deadline) {
 			b.unsaved.Store(spent.id(), unsaved{spent, tokens})
 			b.count(spent.Provider, err)
-			return nil, b.stuck(spent, fmt.Errorf("new tokens wait in memory until they can be stored: %w", err))
+			return nil, b.stuck(spent, fmt.Errorf("%w: %w", errKept, err))
 		}
 		time.Sleep(wait)
 	}
