@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 // forwarded are the signals that a run passes on to its child. The console
@@ -18,11 +21,16 @@ func exitCode(cmd *exec.Cmd, _ error) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-func processAlive(pid int) bool {
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return false
+// holdFile is open in a directory for as long as it is held. Windows removes no
+// file that is open.
+const holdFile = "held"
+
+// holdDir holds a directory until the file is closed, by whatever end of the
+// process. It fails when somebody else holds it.
+func holdDir(dir string, _ bool) (*os.File, error) {
+	name := filepath.Join(dir, holdFile)
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
-	p.Release()
-	return true
+	return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 }

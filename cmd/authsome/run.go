@@ -132,7 +132,7 @@ type session struct {
 	client  *authsome.Client
 	engine  *engine
 	id      string
-	dir     string // trust files, removed at the end
+	dir     *runDir // trust files, removed at the end
 	trust   *ca.Trust
 	serving chan error
 	metrics *http.Server
@@ -196,7 +196,7 @@ func (s *session) open(metricsAddr string) error {
 		return err
 	}
 	proxyURL := url.URL{Scheme: "http", User: url.UserPassword("run", s.engine.token.Reveal()), Host: l.Addr().String()}
-	s.trust, err = ca.WriteTrust(s.dir, s.engine.authority.RootPEM(), ca.TrustInput{Environ: s.app.getenv, ProxyURL: proxyURL.String()})
+	s.trust, err = ca.WriteTrust(s.dir.path, s.engine.authority.RootPEM(), ca.TrustInput{Environ: s.app.getenv, ProxyURL: proxyURL.String()})
 	if err != nil {
 		return fmt.Errorf("write trust files: %w", err)
 	}
@@ -215,6 +215,7 @@ func (s *session) serveMetrics(addr string) error {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.engine.registry, promhttp.HandlerOpts{}))
 	s.metrics = &http.Server{Handler: mux, ReadHeaderTimeout: drainTime}
 	go s.metrics.Serve(l)
+	s.app.say("Metrics are at http://%s/metrics", l.Addr())
 	return nil
 }
 
@@ -299,11 +300,8 @@ func (s *session) close(ctx context.Context) error {
 	if s.metrics != nil {
 		s.metrics.Close()
 	}
-	if s.dir == "" {
+	if s.dir == nil {
 		return nil
 	}
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("remove trust files: %w", err)
-	}
-	return nil
+	return s.dir.remove()
 }

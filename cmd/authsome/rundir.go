@@ -4,21 +4,48 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 )
 
 // runDirPrefix begins the name of every run's temporary directory; the pid of
 // its run follows.
 const runDirPrefix = "authsome-run-"
 
-// makeRunDir makes this run's directory, 0700 and of its own.
-func makeRunDir() (string, error) {
-	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", runDirPrefix, os.Getpid()))
-	if err != nil {
-		return "", fmt.Errorf("make a temporary directory: %w", err)
+// runDir is a run's temporary directory, 0700. It is held for as long as its
+// run lives: whether a pid is alive cannot be told from another container that
+// shares the directory for temporary files.
+type runDir struct {
+	path string
+	hold *os.File
+}
+
+// makeRunDir makes this run's directory.
+func makeRunDir() (*runDir, error) {
+	for range 10 {
+		path, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", runDirPrefix, os.Getpid()))
+		if err != nil {
+			return nil, fmt.Errorf("make a temporary directory: %w", err)
+		}
+		hold, err := holdDir(path, true)
+		if err != nil {
+			os.Remove(path)
+			return nil, fmt.Errorf("hold temporary directory %s: %w", path, err)
+		}
+		// Somebody may have swept it before it was held.
+		if _, err := os.Lstat(path); err == nil {
+			return &runDir{path, hold}, nil
+		}
+		hold.Close()
 	}
-	return dir, nil
+	return nil, fmt.Errorf("make a temporary directory in %s: it is removed at once", os.TempDir())
+}
+
+// remove removes the directory with all that is in it.
+func (d *runDir) remove() error {
+	d.hold.Close() // first: Windows removes no file that is open
+	if err := os.RemoveAll(d.path); err != nil {
+		return fmt.Errorf("remove trust files: %w", err)
+	}
+	return nil
 }
 
 // sweepRunDirs removes what runs that were killed outright have left. It is
@@ -29,9 +56,9 @@ func sweepRunDirs() {
 		return
 	}
 	for _, dir := range dirs {
-		field, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), runDirPrefix), "-")
-		if pid, err := strconv.Atoi(field); err == nil && pid > 0 && !processAlive(pid) {
+		if hold, err := holdDir(dir, false); err == nil {
 			os.RemoveAll(dir)
+			hold.Close()
 		}
 	}
 }
