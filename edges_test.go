@@ -25,6 +25,7 @@ var edges = map[string][]string{
 	"":                      {"flows", "injector", "provider", "vault", "vault/audit", "vault/secret"},
 	"ca":                    {},
 	"flows":                 {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
+	"flows/imports":         {"flows", "provider", "vault/secret"},
 	"flows/oauth":           {"provider", "vault/secret"},
 	"flows/pages":           {"flows/oauth", "vault/secret"},
 	"injector":              {"provider", "vault/secret"},

@@ -1,0 +1,318 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"authsome"
+	"authsome/flows"
+	"authsome/flows/imports"
+	"authsome/provider"
+	"authsome/vault/secret"
+
+	"github.com/spf13/cobra"
+)
+
+func newImport(a *app) *cobra.Command {
+	var f importFlags
+	cmd := &cobra.Command{
+		Use:   "import SOURCE",
+		Short: "Take over credentials from where other programs keep them",
+		Long: `Take over credentials from where other programs keep them. Each one is asked
+about first, and none is ever shown. Nothing is removed from where it was: do
+that yourself, once a run has worked.
+
+SOURCE is one of:
+  a file      an env file; its variables are matched with those of providers
+  gh          the GitHub CLI: hosts.yml, and "gh auth token" for what is in the
+              system's credential store
+  gcloud      application_default_credentials.json, as written by
+              "gcloud auth application-default login"`,
+		Example: "  authsome import .env\n  authsome import gh\n  authsome import gcloud --connection work",
+		Args:    exactArgs("SOURCE"),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return []string{"gh\tthe GitHub CLI", "gcloud\tapplication default credentials"}, cobra.ShellCompDirectiveDefault
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return a.importFrom(cmd.Context(), args[0], f) },
+	}
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&f.force, "force", false, "replace connections that are valid")
+	cmd.Flags().StringVar(&f.connection, "connection", "", "name of the connections (default: each provider's default one)")
+	return cmd
+}
+
+type importFlags struct {
+	yes, force bool
+	connection string
+}
+
+// imported is an entry of import --json.
+type imported struct {
+	Provider   string       `json:"provider"`
+	Connection string       `json:"connection"`
+	Where      string       `json:"where"`
+	Status     flows.Status `json:"status"`
+}
+
+type notImported struct {
+	Provider string `json:"provider,omitempty"`
+	Where    string `json:"where"`
+	Reason   string `json:"reason"`
+}
+
+func (a *app) importFrom(ctx context.Context, source string, f importFlags) error {
+	client, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	found, skipped, err := a.readSource(ctx, client, source)
+	if err != nil {
+		return importError(source, err)
+	}
+	done, left := []imported{}, []notImported{}
+	for _, s := range skipped {
+		left = append(left, notImported{s.Provider, where(s.Where, s.Variable, s.Line), s.Reason})
+	}
+	ask := bufio.NewReader(a.stdin)
+	var failed []error
+	for _, one := range found {
+		if f.connection != "" {
+			one.Connection = f.connection
+		}
+		at := where(one.Where, one.Variable, one.Line)
+		if !f.yes && !a.json && !a.wanted(ask, one, at) {
+			left = append(left, notImported{one.Provider, at, "not wanted"})
+			continue
+		}
+		c, err := a.adopt(ctx, client, one, f.force)
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		if err != nil {
+			if !errors.Is(err, flows.ErrAlreadyConnected) {
+				failed = append(failed, err)
+			}
+			left = append(left, notImported{one.Provider, at, reason(err)})
+			continue
+		}
+		done = append(done, imported{one.Provider, c.Name, at, c.EffectiveStatus(a.now())})
+	}
+	return a.importDone(source, done, left, errors.Join(failed...))
+}
+
+// reason is an error in a list, without the hint that the command ends with.
+func reason(err error) string {
+	f := describe(err)
+	return strings.ReplaceAll(f.msg, "\n", "; ")
+}
+
+func where(place, variable string, line int) string {
+	if variable != "" {
+		place = variable
+	}
+	if line > 0 {
+		return fmt.Sprintf("%s (line %d)", place, line)
+	}
+	return place
+}
+
+func (a *app) importDone(source string, done []imported, left []notImported, failed error) error {
+	if a.json {
+		if failed == nil && len(done)+len(left) == 0 {
+			return importError(source, imports.ErrNothing)
+		}
+		if err := a.emit(map[string]any{"source": source, "imported": done, "skipped": left}); err != nil {
+			return err
+		}
+		return failed
+	}
+	for _, d := range done {
+		if err := a.print("imported  %s/%s  from %s", d.Provider, d.Connection, d.Where); err != nil {
+			return err
+		}
+	}
+	for _, l := range left {
+		if err := a.print("skipped   %s: %s", strings.TrimPrefix(l.Provider+"  "+l.Where, "  "), l.Reason); err != nil {
+			return err
+		}
+	}
+	switch {
+	case failed != nil:
+		return failed
+	case len(done)+len(left) == 0:
+		return importError(source, imports.ErrNothing)
+	case len(done) > 0:
+		a.say("%s is as it was: remove what is in the vault now from it. Next: authsome run -- your command", source)
+	}
+	return nil
+}
+
+// wanted asks about one credential.
+func (a *app) wanted(answers *bufio.Reader, one imports.Found, at string) bool {
+	fmt.Fprintf(a.stderr, "Import %s as %s/%s? [y/N] ", at, one.Provider, orElse(one.Connection, flows.DefaultConnection))
+	line, err := answers.ReadString('\n')
+	if _, ok := a.terminal(); !ok || err != nil {
+		a.plain("") // nobody typed a line end
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return true
+	}
+	return false
+}
+
+func (a *app) adopt(ctx context.Context, client *authsome.Client, one imports.Found, force bool) (*flows.Connection, error) {
+	entry, err := client.Registry.Lookup(one.Provider)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.Broker.Adopt(ctx, flows.Login{Provider: entry, Connection: one.Connection, BaseURL: one.BaseURL, Force: force,
+		ClientID: one.ClientID, ClientSecret: one.ClientSecret},
+		flows.Adopted{APIKey: one.APIKey, AccessToken: one.AccessToken, RefreshToken: one.RefreshToken, IDToken: one.IDToken,
+			TokenType: one.TokenType, Scopes: one.Scopes, ExpiresAt: one.ExpiresAt, ObtainedAt: one.ObtainedAt,
+			Account: one.Account, KeepClient: one.KeepClient})
+	if err != nil || !c.AccessToken.IsZero() || entry.AuthType == provider.AuthAPIKey {
+		return c, err
+	}
+	// There is a refresh token alone: see now whether it is good for anything.
+	fresh, err := client.Broker.Fresh(ctx, c.Provider, c.Name)
+	if err != nil {
+		a.warn("%v; it is stored, and the next use tries again", err)
+		return c, nil
+	}
+	return fresh, nil
+}
+
+// readSource finds out what a source holds.
+func (a *app) readSource(ctx context.Context, client *authsome.Client, source string) ([]imports.Found, []imports.Skipped, error) {
+	switch source {
+	case "gh":
+		b, err := a.readImport(filepath.Join(ghConfigDir(a.getenv), "hosts.yml"))
+		if err != nil {
+			return nil, nil, err
+		}
+		return imports.FromGH(b, ghToken(ctx))
+	case "gcloud":
+		b, err := a.readImport(gcloudFile(a.getenv))
+		if err != nil {
+			return nil, nil, err
+		}
+		one, err := imports.FromGcloud(b)
+		return []imports.Found{one}, nil, err
+	}
+	b, err := a.readImport(source)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, skipped := imports.NewIndex(client.Registry.All()).FromEnv(imports.ParseEnv(b))
+	return found, skipped, nil
+}
+
+// importBytes is more than any of the files is.
+const importBytes = 4 << 20
+
+func (a *app) readImport(path string) ([]byte, error) {
+	r := a.stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, importBytes+1))
+	if err == nil && len(b) > importBytes {
+		err = fmt.Errorf("%w: it is larger than 4 MiB", imports.ErrFormat)
+	}
+	return b, err
+}
+
+// importError words why nothing came of an import.
+func importError(source string, err error) error {
+	f := &fault{code: "ImportFailed", exit: exitOther, err: err, msg: fmt.Sprintf("import %s: %v", source, err), hint: "run: authsome import --help"}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		f.msg = fmt.Sprintf("import %s: %s: %v", source, path.Path, path.Err)
+		if source == path.Path {
+			f.msg = fmt.Sprintf("import %s: %v", source, path.Err)
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.code, f.exit, f.hint = "ImportNotFound", exitMissing, "SOURCE is an env file, gh or gcloud; run: authsome import --help"
+	case errors.Is(err, imports.ErrNothing):
+		f.code, f.exit, f.hint = "ImportNothing", exitMissing, "run: authsome list --search WORD to find the provider, then authsome login"
+	}
+	return f
+}
+
+// ghConfigDir is where the GitHub CLI keeps its files, by the rules of
+// "gh help environment".
+func ghConfigDir(getenv func(string) string) string {
+	if dir := getenv("GH_CONFIG_DIR"); dir != "" {
+		return dir
+	}
+	if dir := getenv("XDG_CONFIG_HOME"); dir != "" {
+		return filepath.Join(dir, "gh")
+	}
+	if dir := getenv("AppData"); runtime.GOOS == "windows" && dir != "" {
+		return filepath.Join(dir, "GitHub CLI")
+	}
+	return filepath.Join(getenv("HOME"), ".config", "gh")
+}
+
+// gcloudFile is where gcloud keeps the application default credentials.
+func gcloudFile(getenv func(string) string) string {
+	const name = "application_default_credentials.json"
+	if path := getenv("GOOGLE_APPLICATION_CREDENTIALS"); path != "" {
+		return path
+	}
+	if dir := getenv("CLOUDSDK_CONFIG"); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	if dir := getenv("APPDATA"); runtime.GOOS == "windows" && dir != "" {
+		return filepath.Join(dir, "gcloud", name)
+	}
+	return filepath.Join(getenv("HOME"), ".config", "gcloud", name)
+}
+
+// ghPatience is how long the GitHub CLI may take to read a credential store,
+// which may ask the user to unlock it.
+const ghPatience = 60 * time.Second
+
+// ghToken asks the GitHub CLI for a token that is in the system's credential
+// store.
+func ghToken(ctx context.Context) func(host, user string) (secret.Text, error) {
+	return func(host, user string) (secret.Text, error) {
+		path, err := exec.LookPath("gh")
+		if err != nil {
+			return secret.Text{}, errors.New("gh is not on PATH to ask for it")
+		}
+		ctx, cancel := context.WithTimeout(ctx, ghPatience)
+		defer cancel()
+		args := []string{"auth", "token", "--hostname", host}
+		if user != "" {
+			args = append(args, "--user", user)
+		}
+		out, err := exec.CommandContext(ctx, path, args...).Output()
+		token := strings.TrimSpace(string(out))
+		if err != nil || token == "" {
+			return secret.Text{}, imports.ErrNoToken
+		}
+		return secret.New(token), nil
+	}
+}
