@@ -19,7 +19,7 @@ func ValidName(s string) error {
 	case len(s) > maxNameBytes:
 		return fmt.Errorf("name is longer than %d bytes", maxNameBytes)
 	case strings.Contains(s, ".."):
-		return fmt.Errorf("name %q contains ..", s)
+		return fmt.Errorf("name %q holds two dots in a row", s)
 	}
 	for i, r := range s {
 		isFirst := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'

@@ -17,7 +17,7 @@ import (
 )
 
 // polled is a device login against a script of answers, one per poll. Times are since the start.
-func polled(t *testing.T, script []func() (*http.Response, error), change func(*oauth.Config, *oauth.DeviceAuthorization)) (tokens *oauth.TokenSet, err error, at []time.Duration) {
+func polled(t *testing.T, script []func() (*http.Response, error), change func(*oauth.Config, *oauth.DeviceAuthorization)) (tokens *oauth.TokenSet, at []time.Duration, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -41,7 +41,7 @@ func polled(t *testing.T, script []func() (*http.Response, error), change func(*
 	if err != nil {
 		checkText(t, err)
 	}
-	return tokens, err, at
+	return tokens, at, err
 }
 
 func says(status int, body string) func() (*http.Response, error) {
@@ -85,7 +85,7 @@ func TestPollDevice(t *testing.T) {
 		{"web page", script(says(200, `<html>`)), nil, oauth.ErrBadResponse, "[5s]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tokens, err, at := polled(t, test.script, test.change)
+			tokens, at, err := polled(t, test.script, test.change)
 			if !errors.Is(err, test.want) || (err == nil) != (tokens != nil) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
@@ -106,14 +106,14 @@ func TestPollDeviceJSON(t *testing.T) {
 		pendingAnswer, says(200, `{"status":"pending"}`), says(404, `{"status":"PENDING"}`), says(202, ``), says(202, `{}`),
 		says(428, `{"error":"authorization_pending"}`), says(200, `{"state":"authorization_pending"}`),
 	} {
-		_, err, at := polled(t, []func() (*http.Response, error){answer, tokenAnswer}, jsonDevice)
+		_, at, err := polled(t, []func() (*http.Response, error){answer, tokenAnswer}, jsonDevice)
 		if err != nil || len(at) != 2 {
 			t.Errorf("polled at %v, %v", at, err)
 		}
 	}
-	_, err, _ := polled(t, []func() (*http.Response, error){says(200, `{"status":"pending"}`)}, nil)
+	_, _, err := polled(t, []func() (*http.Response, error){says(200, `{"status":"pending"}`)}, nil)
 	failureOf(t, err, oauth.ErrBadResponse) // the standard's variant knows no such thing
-	_, err, _ = polled(t, []func() (*http.Response, error){says(400, `{"status":"pending","error":"access_denied"}`)}, jsonDevice)
+	_, _, err = polled(t, []func() (*http.Response, error){says(400, `{"status":"pending","error":"access_denied"}`)}, jsonDevice)
 	failureOf(t, err, oauth.ErrAccessDenied)
 
 	var got []recorded
