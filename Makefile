@@ -28,5 +28,11 @@ unit: ## the tests alone, without the race detector
 race: ## the tests with the race detector
 	$(GO) test -race -shuffle=on -timeout 12m ./...
 
+bench: ## the proxy against its peers; writes docs/benchmarks.md and .svg
+	cd proxy/bench && $(GO) run .
+
+fuzz: ## every fuzz target for a minute
+	./.ci/fuzz
+
 clean:
 	rm -rf bin .cache
