@@ -335,14 +335,14 @@ for line in sys.stdin:
 func TestTwoRunsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.login(exampleDefinition, "example")
-	const runs, requests = 4, 5
+	const runs, requests = 8, 3
 	all := make(chan error, runs)
 	for range runs {
 		go func() {
 			cmd := w.command(nil, "run", "--", "sh", "-c", fmt.Sprintf("for i in $(seq %d); do curl -sS %s; done", requests, apiURL))
 			out, err := cmd.CombinedOutput()
-			if err == nil && strings.Count(string(out), "welcome") != requests {
-				err = fmt.Errorf("%s", out)
+			if err != nil || strings.Count(string(out), "welcome") != requests {
+				err = fmt.Errorf("%v: %s", err, out)
 			}
 			all <- err
 		}()

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -26,15 +28,17 @@ func makeRunDir() (*runDir, error) {
 			return nil, fmt.Errorf("make a temporary directory: %w", err)
 		}
 		hold, err := holdDir(path, true)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // swept by another run before it was held
+		}
 		if err != nil {
 			os.Remove(path)
 			return nil, fmt.Errorf("hold temporary directory %s: %w", path, err)
 		}
-		// Somebody may have swept it before it was held.
 		if _, err := os.Lstat(path); err == nil {
 			return &runDir{path, hold}, nil
 		}
-		hold.Close()
+		hold.Close() // swept while we waited for it
 	}
 	return nil, fmt.Errorf("make a temporary directory in %s: it is removed at once", os.TempDir())
 }
