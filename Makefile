@@ -29,7 +29,7 @@ race: ## the tests with the race detector
 	$(GO) test -race -shuffle=on -timeout 12m ./...
 
 bench: ## the proxy against its peers; writes docs/benchmarks.md and .svg
-	cd proxy/bench && $(GO) run .
+	cd proxy/bench && $(GO) run . -docs ../../docs
 
 fuzz: ## every fuzz target for a minute
 	./.ci/fuzz
