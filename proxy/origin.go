@@ -34,6 +34,8 @@ type originHost struct {
 	mu      sync.Mutex // guards all below
 	idle    []*originConn
 	handoff []net.Conn // HTTP/2 connections on their way to net/http
+	used    time.Time  // when a connection was last asked for or given back
+	dropped bool       // no longer in origins: nobody would find what is put here
 }
 
 // idlePerHost bounds the idle connections to one host.
@@ -58,7 +60,7 @@ func (o *origins) host(t injector.Target) *originHost {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if h = o.hosts[t]; h == nil {
-		h = &originHost{target: t, config: o.p.tlsConfig(t.Host)}
+		h = &originHost{target: t, config: o.p.tlsConfig(t.Host), used: time.Now()}
 		h.config.NextProtos = []string{"h2", "http/1.1"}
 		o.hosts[t] = h
 	}
@@ -72,6 +74,7 @@ func (o *origins) roundTrip(ctx context.Context, x *exchange, out *http.Request)
 	upgrade := x.protocol == "websocket" || x.protocol == "upgrade"
 	for {
 		if h.h2.Load() && !upgrade {
+			h.touch()
 			return x.overTransport(ctx, o.h2, out)
 		}
 		c := h.take()
@@ -90,6 +93,13 @@ func (o *origins) roundTrip(ctx context.Context, x *exchange, out *http.Request)
 		}
 		return resp, err
 	}
+}
+
+// touch keeps the host from being forgotten.
+func (h *originHost) touch() {
+	h.mu.Lock()
+	h.used = time.Now()
+	h.mu.Unlock()
 }
 
 // dialForH2 gives net/http the connection that chose HTTP/2, or a new one.
@@ -114,6 +124,7 @@ func (o *origins) dialForH2(ctx context.Context, _, address string) (net.Conn, e
 func (h *originHost) take() *originConn {
 	for {
 		h.mu.Lock()
+		h.used = time.Now()
 		n := len(h.idle)
 		if n == 0 {
 			h.mu.Unlock()
@@ -149,7 +160,11 @@ func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*or
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
 		h.mu.Lock()
-		h.handoff = append(h.handoff, tc)
+		if h.dropped {
+			tc.Close()
+		} else {
+			h.handoff = append(h.handoff, tc)
+		}
 		h.mu.Unlock()
 		h.h2.Store(true)
 		return nil, nil
@@ -195,7 +210,8 @@ func originReason(err error) string {
 func (h *originHost) put(c *originConn) {
 	c.since = time.Now()
 	h.mu.Lock()
-	if len(h.idle) < idlePerHost {
+	h.used = c.since
+	if len(h.idle) < idlePerHost && !h.dropped {
 		h.idle = append(h.idle, c)
 		c = nil
 	}
@@ -206,7 +222,7 @@ func (h *originHost) put(c *originConn) {
 }
 
 // sweep closes connections that have been idle for too long, and forgets hosts
-// that have none: plain clients can name any number of hosts.
+// that nobody has used for as long: clients can name any number of hosts.
 func (o *origins) sweep(ctx context.Context) {
 	tick := time.NewTicker(o.p.limits.IdleUpstream / 4)
 	defer tick.Stop()
@@ -224,6 +240,7 @@ func (o *origins) sweep(ctx context.Context) {
 func (o *origins) closeIdle(age time.Duration) {
 	limit := time.Now().Add(-age)
 	var old []*originConn
+	var unclaimed []net.Conn
 	o.mu.Lock()
 	for t, h := range o.hosts {
 		h.mu.Lock()
@@ -233,7 +250,10 @@ func (o *origins) closeIdle(age time.Duration) {
 		}
 		old = append(old, h.idle[:n]...)
 		h.idle = append([]*originConn(nil), h.idle[n:]...)
-		if len(h.idle) == 0 && !h.h2.Load() {
+		if !h.used.After(limit) {
+			h.dropped = true
+			unclaimed = append(unclaimed, h.handoff...)
+			h.handoff = nil
 			delete(o.hosts, t)
 		}
 		h.mu.Unlock()
@@ -241,6 +261,9 @@ func (o *origins) closeIdle(age time.Duration) {
 	o.mu.Unlock()
 	for _, c := range old {
 		c.close()
+	}
+	for _, c := range unclaimed {
+		c.Close()
 	}
 	if age == 0 {
 		o.h2.CloseIdleConnections()
