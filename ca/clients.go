@@ -47,7 +47,7 @@ func (w *trustWriter) wgetrc() ([]byte, error) {
 		if n := len(inherited); n > 0 && inherited[n-1] != '\n' {
 			out.WriteByte('\n')
 		}
-		if wgetProxySetting.Match(inherited) {
+		if w.proxy != nil && wgetProxySetting.Match(inherited) {
 			fmt.Fprintf(&out, "use_proxy = on\nhttp_proxy = %s\nhttps_proxy = %[1]s\n", w.in.ProxyURL)
 		}
 	}
@@ -109,15 +109,19 @@ func (w *trustWriter) javaOptions(noProxy []string) string {
 	if strings.Contains(inherited, "-Djavax.net.ssl.trustStore=") {
 		w.warn("JAVA_TOOL_OPTIONS names a trust store: Java gets the merged one instead, without what only that one holds")
 	}
-	host, port := w.proxy.Hostname(), w.proxy.Port()
-	options := []string{
-		"-Dhttp.proxyHost=" + host, "-Dhttp.proxyPort=" + port,
-		"-Dhttps.proxyHost=" + host, "-Dhttps.proxyPort=" + port,
-		"-Dhttp.nonProxyHosts=" + javaNonProxyHosts(noProxy), // for https too
-		"-Djavax.net.ssl.trustStore=" + w.child(truststoreName),
-		"-Djavax.net.ssl.trustStoreType=PKCS12",
-		"-Djavax.net.ssl.trustStorePassword=" + TruststorePassword,
+	var options []string
+	if w.proxy != nil {
+		host, port := w.proxy.Hostname(), w.proxy.Port()
+		options = []string{
+			"-Dhttp.proxyHost=" + host, "-Dhttp.proxyPort=" + port,
+			"-Dhttps.proxyHost=" + host, "-Dhttps.proxyPort=" + port,
+			"-Dhttp.nonProxyHosts=" + javaNonProxyHosts(noProxy), // for https too
+		}
 	}
+	options = append(options,
+		"-Djavax.net.ssl.trustStore="+w.child(truststoreName),
+		"-Djavax.net.ssl.trustStoreType=PKCS12",
+		"-Djavax.net.ssl.trustStorePassword="+TruststorePassword)
 	for i, o := range options {
 		options[i] = quoteJVM(o)
 	}

@@ -16,14 +16,20 @@ func isLoopbackName(s string) bool {
 // environment is the child's: see Trust.Env. SSL_CERT_DIR is left alone, since
 // clients that read it do so besides the file.
 func (w *trustWriter) environment() map[string]string {
-	noProxy := w.noProxy()
 	env := map[string]string{
-		"NODE_USE_ENV_PROXY":  "1",
 		"AUTHSOME_PROXY_MODE": "true",
-		"JAVA_TOOL_OPTIONS":   w.javaOptions(noProxy),
 		"WGETRC":              w.child(wgetrcName),
 		"PHP_INI_SCAN_DIR":    w.phpScanDir(),
 	}
+	for _, name := range bundleVars {
+		env[name] = w.child(bundleName)
+	}
+	if w.proxy == nil {
+		env["JAVA_TOOL_OPTIONS"] = w.javaOptions(nil)
+		return env
+	}
+	noProxy := w.noProxy()
+	env["NODE_USE_ENV_PROXY"], env["JAVA_TOOL_OPTIONS"] = "1", w.javaOptions(noProxy)
 	// Clients differ in which case they read; curl ignores HTTP_PROXY.
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"} {
 		env[name] = w.in.ProxyURL
@@ -31,9 +37,6 @@ func (w *trustWriter) environment() map[string]string {
 	}
 	env["NO_PROXY"] = strings.Join(noProxy, ",")
 	env["no_proxy"] = env["NO_PROXY"]
-	for _, name := range bundleVars {
-		env[name] = w.child(bundleName)
-	}
 	return env
 }
 

@@ -33,7 +33,8 @@ type TrustInput struct {
 	// Environ looks up the parent's environment; required.
 	Environ func(string) string
 	// ProxyURL is what the child's proxy variables are set to, userinfo
-	// included: http, with host and port. Required.
+	// included: http, with host and port. "" sets none: for a child whose
+	// connections are redirected, and which is better not told of a proxy.
 	ProxyURL string
 	// NoProxy are further hosts that the child reaches directly, besides the
 	// inherited ones and the loopback.
@@ -70,15 +71,20 @@ func (t *Trust) Env() map[string]string { return maps.Clone(t.env) }
 //
 // Each run needs a directory of its own. The caller removes it.
 func WriteTrust(dir string, root []byte, in TrustInput) (*Trust, error) {
-	proxy, err := proxyURL(in.ProxyURL)
-	if err != nil {
-		return nil, err
+	var proxy *url.URL
+	if in.ProxyURL != "" {
+		var err error
+		if proxy, err = proxyURL(in.ProxyURL); err != nil {
+			return nil, err
+		}
 	}
 	childDir := in.ChildDir
 	if childDir == "" {
-		if childDir, err = filepath.Abs(dir); err != nil {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
 			return nil, fmt.Errorf("write trust files: %w", err)
 		}
+		childDir = abs
 	}
 	if strings.ContainsFunc(childDir, unicode.IsControl) {
 		return nil, fmt.Errorf("write trust files: control character in path %q", childDir)
@@ -111,7 +117,7 @@ func proxyURL(s string) (*url.URL, error) {
 // trustWriter is one call of WriteTrust.
 type trustWriter struct {
 	dir, childDir string
-	proxy         *url.URL
+	proxy         *url.URL // nil: none
 	in            TrustInput
 	warnings      []string
 }
