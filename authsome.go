@@ -19,6 +19,8 @@ package authsome
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +51,10 @@ type Options struct {
 	// HTTPS_PROXY and the system's roots.
 	HTTP *http.Client
 
+	// Memory keeps the records in memory alone, under a key that is written
+	// nowhere. The home still holds the audit log and the provider definitions.
+	Memory bool
+
 	// Passphrase asks for the passphrase of mode "passphrase" when
 	// AUTHSOME_PASSPHRASE_FILE is not set. Nil: it must be set.
 	Passphrase vault.AskPassphrase
@@ -61,7 +67,7 @@ type Client struct {
 	Profile  string
 	Registry *provider.Registry
 	Vault    *vault.Vault
-	Store    *vault.Bolt // what Vault is in
+	Store    *vault.Bolt // what Vault is in; nil with Options.Memory
 	Broker   *flows.Broker
 	Audit    *audit.Log
 	Warnings []error // user definitions that could not be loaded
@@ -108,6 +114,9 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 }
 
 func (c *Client) openVault(ctx context.Context, o Options) (err error) {
+	if o.Memory {
+		return c.useVault(ctx, o, vault.NewMemory(), vault.EnvKey(randomKey()))
+	}
 	if c.Store, err = vault.OpenBolt(c.Home.StorePath(c.Profile), vault.BoltConfig{Logger: o.Logger}); err != nil {
 		return err
 	}
@@ -121,7 +130,18 @@ func (c *Client) openVault(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	c.Vault, err = vault.Open(ctx, vault.Config{Store: c.Store, Wrapper: wrapper, Audit: c.Audit, Clock: o.Clock, Logger: o.Logger})
+	return c.useVault(ctx, o, c.Store, wrapper)
+}
+
+// randomKey is a key-encryption key for a vault that ends with the process.
+func randomKey() secret.Text {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails, see crypto/rand
+	return secret.New(hex.EncodeToString(key))
+}
+
+func (c *Client) useVault(ctx context.Context, o Options, store vault.Store, wrapper vault.KeyWrapper) (err error) {
+	c.Vault, err = vault.Open(ctx, vault.Config{Store: store, Wrapper: wrapper, Audit: c.Audit, Clock: o.Clock, Logger: o.Logger})
 	if err != nil {
 		return err
 	}
