@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,8 @@ type conn struct {
 	writes  time.Time                     // write deadline in force, zero for none
 	idle    atomic.Bool                   // waiting for a request: may be closed at once
 	token   atomic.Pointer[authenticator] // accepted its last token; nil: came in without
+
+	transport *http.Transport // for its plaintext requests; nil: the proxy's
 }
 
 func newConn(nc net.Conn) *conn {

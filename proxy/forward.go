@@ -291,7 +291,11 @@ func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Resp
 	if x.scheme == "https" {
 		resp, err = x.p.origins.roundTrip(ctx, x, out)
 	} else {
-		resp, err = x.overTransport(ctx, x.p.transport, out)
+		t := x.p.transport
+		if x.c.transport != nil {
+			t = x.c.transport
+		}
+		resp, err = x.overTransport(ctx, t, out)
 	}
 	x.headAt = time.Since(x.start)
 	x.waited += x.headAt - began.Sub(x.start)

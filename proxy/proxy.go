@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -101,6 +102,11 @@ type Config struct {
 	// origin's or the upstream proxy's host:port.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
+	// Resolve replaces the resolver that finds the addresses of hosts that
+	// credentials are routed to; nil is the system's. For redirected
+	// connections alone.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+
 	// RootCAs verify origins; nil is the system's roots.
 	RootCAs *x509.CertPool
 
@@ -133,6 +139,8 @@ type Proxy struct {
 
 	ties   onceLog // hosts whose ties were reported
 	warned onceLog // refusals that were reported
+
+	addresses addressBook // for redirected connections
 }
 
 // ErrOpenListener is returned by Serve for a listener that strangers could use.

@@ -1,0 +1,27 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+)
+
+// ParseServerName reads the server name off the beginning of a TLS stream. short
+// says that more bytes are needed.
+func ParseServerName(stream []byte) (name string, short bool, err error) {
+	hello, err := parseHello(stream)
+	var more shortError
+	return hello.serverName, errors.As(err, &more), err
+}
+
+// ReadServerName reads a ClientHello from a connection, with what was read.
+func ReadServerName(c net.Conn) (read []byte, name string, err error) {
+	read, hello, err := readHello(c)
+	return read, hello.serverName, err
+}
+
+// ServeAsRedirected serves one connection as if the kernel had redirected it on
+// its way to dst.
+func (p *Proxy) ServeAsRedirected(nc net.Conn, dst netip.AddrPort) {
+	p.admit(nc, func(c *conn) { p.serveDestined(c, dst) })
+}
