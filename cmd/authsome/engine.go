@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,6 +72,8 @@ type engine struct {
 	registry  *prometheus.Registry
 	token     secret.Text
 	granted   atomic.Pointer[granted]
+	updating  sync.Mutex // held while the routes are made anew
+	updated   func()     // called after that; may be nil
 	stopWatch context.CancelFunc
 }
 
@@ -90,6 +93,7 @@ type engineConfig struct {
 
 	token     *secret.Text                                            // nil: a random one; zero: none
 	authority func(context.Context, ca.Config) (*ca.Authority, error) // nil: one in memory
+	updated   func()                                                  // called when the routes were made anew; may be nil
 }
 
 // gcPercent trades a few megabytes for CPU time: the live heap of a proxy is
@@ -107,6 +111,7 @@ func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engi
 		[]string{"provider", "outcome"})
 	e.registry.MustRegister(refreshes)
 	client.Broker.Observe(func(provider, outcome string) { refreshes.WithLabelValues(provider, outcome).Inc() })
+	e.updated = cfg.updated
 	e.granted.Store(&granted{cfg.grants, cfg.choose})
 	watchCtx, stop := context.WithCancel(ctx)
 	e.stopWatch = stop
@@ -167,6 +172,11 @@ func newToken() secret.Text {
 // update builds the route table anew from the vault's snapshot. A connection
 // whose routes do not compile is left out, and said so.
 func (e *engine) update(a *app) {
+	if e.updated != nil {
+		defer e.updated()
+	}
+	e.updating.Lock()
+	defer e.updating.Unlock()
 	may := e.granted.Load()
 	grants, err := e.client.Broker.Grants(may.providers, may.choose)
 	if errors.Is(err, provider.ErrNotFound) {
