@@ -99,7 +99,6 @@ func (sc scale) keepAlive(name string, n int, host, path string) measurement {
 			name + " origin": 1e6 * r.Origin / count, name + " client": 1e6 * r.Client / count}
 		if c.proc != nil {
 			m[name+" cpu"] = 1e6 * r.CPU / count
-			m[name+" share"] = r.CPU / (r.Origin + r.Client)
 		}
 		if r.Objects > 0 {
 			m[name+" allocs"], m[name+" heap"] = float64(r.Objects)/count, float64(r.Heap)/count

@@ -37,7 +37,6 @@ func (sc scale) rows() [][2]string {
 			rows = append(rows, [2]string{fmt.Sprintf("keep %d %s", n, part[0]), fmt.Sprintf("%s, %d connection%s", part[1], n, s)})
 		}
 	}
-	rows = append(rows, [2]string{"keep 64 share", "CPU per request, of the client's and the origin's for it"})
 	if sc.extras {
 		rows = append(rows, [2]string{"large cpu", "CPU µs per request, 64 connections, 16 KiB answers"},
 			[2]string{"h2 rate", "requests/s, 64 connections, HTTP/2 origin"}, [2]string{"h2 cpu", "CPU µs per request, 64 connections, HTTP/2 origin"})
@@ -93,9 +92,8 @@ Every side is held to TLS 1.3, X25519, AES-128-GCM and ECDSA P-256 where it lets
 
 const reading = `
 Load generator, proxy and origin share the processors, so that rates say how much is left for the proxy to use; CPU per
-request says what it uses. CPU time itself stretches when others use the caches and the cores' other threads, for the
-load generator and the origin as much as for the proxy: the share of theirs is the steadiest number. The busier the machine is with other things, the less the rates mean, and the tunnel's most
-of all: three processes then compete where two do for direct. To an HTTP/1.1 origin authsome speaks by itself, to an
+request says what it uses, and stretches less when the machine has other things to do. The busier it is, the less the
+rates mean, and the tunnel's most of all: three processes then compete where two do for direct. To an HTTP/1.1 origin authsome speaks by itself, to an
 HTTP/2 origin through net/http's transport, as goproxy does to both.
 `
 
@@ -199,12 +197,11 @@ func (rep *report) targets() []target {
 	last := rep.scale.conns[len(rep.scale.conns)-1]
 	goPeers := func(metric string) []samples { return []samples{of(metric, "goproxy"), of(metric, "martian")} }
 	peers := func(metric string) []samples { return append(goPeers(metric), of(metric, "mitmproxy")) }
-	cpu, share := of("keep 64 cpu", "authsome"), of("keep 64 share", "authsome")
+	cpu := of("keep 64 cpu", "authsome")
 	match := rep.micro["match 10000"]
 	rate := func(n int) samples { return of(fmt.Sprintf("keep %d rate", n), "authsome") }
 	return []target{
 		atMost("CPU per request, of the best Go peer's: at most 0.7", 0.7, cpu.over(least(goPeers("keep 64 cpu")...)), ""),
-		atMost("… each taken as a share of the client's and the origin's: at most 0.7", 0.7, share.over(least(goPeers("keep 64 share")...)), ""),
 		atMost("CPU per request, of haproxy's: aiming at 1", 1, cpu.over(of("keep 64 cpu", "haproxy")), ""),
 		atMost("CPU per request, of mitmproxy's: at most 0.05", 0.05, cpu.over(of("keep 64 cpu", "mitmproxy")), ""),
 		atMost("allocations per request: at most 40", 40, of("keep 64 allocs", "authsome"), ""),

@@ -29,7 +29,7 @@ func TestSamples(t *testing.T) {
 	if got, want := ratio.cell(), "1.25 (0.500–2.00)"; got != want {
 		t.Errorf("ratio = %q, want %q", got, want)
 	}
-	if got, want := most(samples{1, 9}, samples{2, nan, 5}).cell(), "5.00 (2.00–9.00)"; got != want {
+	if got, want := most(samples{1, 4}, nil, samples{2, nan, 5}, samples{nan}).cell(), "3.50 (2.00–5.00)"; got != want {
 		t.Errorf("most = %q, want %q", got, want)
 	}
 }

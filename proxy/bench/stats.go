@@ -49,21 +49,17 @@ func (s samples) zip(t samples, f func(a, b float64) float64) samples {
 	return out
 }
 
-// least and most are the best of several contestants in each round; one that
-// did not take part counts for nothing.
+// least and most are the samples of the best of several contestants: the one
+// with the best median, over all rounds. The best of each round would be
+// whoever was lucky in it.
 func least(all ...samples) samples { return best(all, func(a, b float64) bool { return a < b }) }
 func most(all ...samples) samples  { return best(all, func(a, b float64) bool { return a > b }) }
 
 func best(all []samples, better func(a, b float64) bool) samples {
 	var out samples
 	for _, s := range all {
-		for i, v := range s {
-			switch {
-			case i >= len(out):
-				out = append(out, v)
-			case math.IsNaN(out[i]), better(v, out[i]):
-				out[i] = v
-			}
+		if m := out.median(); math.IsNaN(m) || better(s.median(), m) {
+			out = s
 		}
 	}
 	return out
