@@ -93,8 +93,8 @@ Every side is held to TLS 1.3, X25519, AES-128-GCM and ECDSA P-256 where it lets
 const reading = `
 Load generator, proxy and origin share the processors, so that rates say how much is left for the proxy to use; CPU per
 request says what it uses, and stretches less when the machine has other things to do. The busier it is, the less the
-rates mean, and the tunnel's most of all: three processes then compete where two do for direct. To an HTTP/1.1 origin authsome speaks by itself, to an
-HTTP/2 origin through net/http's transport, as goproxy does to both.
+rates mean, and the tunnel's most of all: three processes then compete where two do for direct. To an HTTP/1.1 origin
+authsome speaks by itself, to an HTTP/2 origin through net/http's transport, as goproxy does to both.
 `
 
 func (rep *report) table(b *strings.Builder) {
