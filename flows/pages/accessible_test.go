@@ -127,7 +127,7 @@ func TestAuditNoticesFaults(t *testing.T) {
 // What a screen reader is told about a field that is wrong.
 func TestWhatAReaderIsTold(t *testing.T) {
 	l, _, tab := keyPage(t)
-	do(t, tab, enter("#key", "wrong"), press("Save key"), see("#key-error"))
+	do(t, tab, enter("#key", "wrong"), press("Save key"), see("#key-error"), until(focused, "key"))
 	field := node(t, tab, "textbox", "API key")
 	if got, want := text(field.Description), "Error: This does not look like the right key. It starts with sk-."; got != want {
 		t.Errorf("the field is described as %q, want %q", got, want)

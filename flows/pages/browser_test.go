@@ -246,7 +246,7 @@ func TestBrowserDevice(t *testing.T) {
 	_, stop := showDevice(t, l, gitHubDevice())
 	tab := person(t)
 	seen := watch(t, tab)
-	do(t, tab, visit(l.URL()), heading("Enter this code at GitHub"), until(focused, "code"))
+	do(t, tab, visit(l.URL()), heading("Enter this code at GitHub"))
 	time.Sleep(3 * time.Second)
 	requests, _ := seen()
 	if len(requests) != 2 || l.Answering() != 1 {

@@ -25,19 +25,19 @@ var exhibits = []struct {
 	{"key", "Add your OpenAI API key", func(t *testing.T, tab context.Context) *login {
 		l := serve(t)
 		asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) })
-		do(t, tab, visit(l.URL()))
+		do(t, tab, visit(l.URL()), until(focused, "key"))
 		return l
 	}},
 	{"key-error", "Add your OpenAI API key", func(t *testing.T, tab context.Context) *login {
 		l := serve(t)
 		asked(l, func(ctx context.Context) (pages.KeyAnswer, error) { return l.AskKey(ctx, openAI) })
-		do(t, tab, visit(l.URL()), enter("#key", "pk-wrong"), press("Save key"), see("#key-error"))
+		do(t, tab, visit(l.URL()), enter("#key", "pk-wrong"), press("Save key"), see("#key-error"), until(focused, "key"))
 		return l
 	}},
 	{"client", "Connect GitHub", func(t *testing.T, tab context.Context) *login {
 		l := serve(t, gitHub)
 		asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, gitHubClient) })
-		do(t, tab, visit(l.URL()))
+		do(t, tab, visit(l.URL()), until(focused, "client_id"))
 		return l
 	}},
 	{"client-error", "Connect GitLab", func(t *testing.T, tab context.Context) *login {
@@ -49,7 +49,7 @@ var exhibits = []struct {
 		asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, form) })
 		do(t, tab, visit(l.URL()),
 			chromedp.SetValue(chromedp.CSS("#base_url"), "http://gitlab.example.com"), enter("#client_id", "0f5d2c9e41"),
-			press("Continue"), see(".summary"))
+			press("Continue"), see(".summary"), until(focused, "base_url"))
 		return l
 	}},
 	{"device", "Enter this code at GitHub", func(t *testing.T, tab context.Context) *login {
