@@ -22,7 +22,7 @@ const module = "authsome"
 // down only: from the command to the proxy, from the proxy to what decides and
 // signs, from the flows to the vault. A new edge is a decision: make it here.
 var edges = map[string][]string{
-	"":                      {"flows", "injector", "provider", "vault", "vault/audit", "vault/secret"},
+	"":                      {"flows", "flows/imports", "injector", "provider", "vault", "vault/audit", "vault/secret"},
 	"ca":                    {},
 	"flows":                 {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
 	"flows/imports":         {"flows", "provider", "vault/secret"},
@@ -35,6 +35,8 @@ var edges = map[string][]string{
 	"vault/audit":           {},
 	"vault/secret":          {},
 	"flows/oauth/oauthtest": {}, // servers for tests
+
+	"flows/imports/importstest": {}, // homes for tests
 }
 
 // commands may import everything; nothing imports them.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"authsome/flows"
+	"authsome/flows/imports"
 	"authsome/provider"
 )
 
@@ -154,11 +155,15 @@ func cause(err error) error {
 func (h *Home) checkVersion() (created bool, err error) {
 	path := filepath.Join(h.Dir, "version")
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, writeFile(path, []byte(layoutVersion+"\n"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+	}
+	if v := strings.TrimSpace(string(b)); v != layoutVersion && imports.IsPredecessor(h.Dir) {
+		return false, &FileError{Path: h.Dir, Err: fmt.Errorf("%w: it is a home of the Python authsome", ErrConfig),
+			Next: "move it away (mv " + h.Dir + " " + h.Dir + "-old), then run: authsome import " + h.Dir + "-old"}
 	}
 	if err != nil {
-		return false, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+		return true, writeFile(path, []byte(layoutVersion+"\n"))
 	}
 	if v := strings.TrimSpace(string(b)); v != layoutVersion {
 		return false, &FileError{Path: path, Err: fmt.Errorf("%w: layout version %.20q, this program knows %s", ErrConfig, v, layoutVersion),

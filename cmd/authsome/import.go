@@ -21,6 +21,7 @@ import (
 	"authsome/vault/secret"
 
 	"github.com/spf13/cobra"
+	"github.com/zalando/go-keyring"
 )
 
 func newImport(a *app) *cobra.Command {
@@ -37,8 +38,10 @@ SOURCE is one of:
   gh          the GitHub CLI: hosts.yml, and "gh auth token" for what is in the
               system's credential store
   gcloud      application_default_credentials.json, as written by
-              "gcloud auth application-default login"`,
-		Example: "  authsome import .env\n  authsome import gh\n  authsome import gcloud --connection work",
+              "gcloud auth application-default login"
+  a directory the home of the Python authsome: the profile of the same name as
+              the one in use`,
+		Example: "  authsome import .env\n  authsome import gh\n  authsome import gcloud --connection work\n  authsome import ~/.authsome-old",
 		Args:    exactArgs("SOURCE"),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -213,6 +216,12 @@ func (a *app) readSource(ctx context.Context, client *authsome.Client, source st
 		one, err := imports.FromGcloud(b)
 		return []imports.Found{one}, nil, err
 	}
+	if info, err := os.Stat(source); err == nil && info.IsDir() {
+		if !imports.IsPredecessor(source) {
+			return nil, nil, fmt.Errorf("%w: it is a directory, and no home of the Python authsome", imports.ErrFormat)
+		}
+		return imports.FromPredecessor(source, client.Profile, a.now(), oldKeyring(ctx))
+	}
 	b, err := a.readImport(source)
 	if err != nil {
 		return nil, nil, err
@@ -288,6 +297,29 @@ func gcloudFile(getenv func(string) string) string {
 		return filepath.Join(dir, "gcloud", name)
 	}
 	return filepath.Join(getenv("HOME"), ".config", "gcloud", name)
+}
+
+// oldKeyring asks the system keyring for the key of the Python authsome.
+func oldKeyring(ctx context.Context) func() (string, error) {
+	return func() (string, error) {
+		type answer struct {
+			text string
+			err  error
+		}
+		got := make(chan answer, 1)
+		go func() {
+			text, err := keyring.Get(imports.PredecessorKeyringService, imports.PredecessorKeyringUser)
+			got <- answer{text, err}
+		}()
+		select {
+		case a := <-got:
+			return a.text, a.err
+		case <-time.After(ghPatience):
+			return "", errors.New("the system keyring stays locked")
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
 }
 
 // ghPatience is how long the GitHub CLI may take to read a credential store,
