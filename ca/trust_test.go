@@ -286,7 +286,6 @@ func TestWriteTrustRefuses(t *testing.T) {
 		{"no environment", "", root, ca.TrustInput{ProxyURL: testProxy}, []string{"environment"}},
 		{"control character", "", root, ca.TrustInput{Environ: environ(nil), ProxyURL: testProxy, ChildDir: "/a\nb"}, []string{`\n`}},
 		{"unquotable for PHP", "", root, ca.TrustInput{Environ: environ(nil), ProxyURL: testProxy, ChildDir: "/a'$b"}, []string{"PHP"}},
-		{"no proxy", "", root, ca.TrustInput{Environ: environ(nil)}, []string{"proxy URL"}},
 		{"no port", "", root, ca.TrustInput{Environ: environ(nil), ProxyURL: "http://u:canary@host"}, []string{"proxy URL"}},
 		{"https proxy", "", root, ca.TrustInput{Environ: environ(nil), ProxyURL: "https://u:canary@host:1"}, []string{"proxy URL"}},
 		{"bad proxy", "", root, ca.TrustInput{Environ: environ(nil), ProxyURL: "http://u:canary@host:x"}, []string{"proxy URL"}},
