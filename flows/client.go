@@ -22,9 +22,11 @@ type client struct {
 	Secret     secret.Text `json:"-"`
 
 	// Of a client that was registered for us (RFC 7591): where, for which
-	// redirect URIs, and until when its secret is good (zero: for ever).
+	// redirect URIs and scopes, and until when its secret is good (zero: for
+	// ever).
 	RegisteredAt    string    `json:"registered_at,omitempty"`
 	RedirectURIs    []string  `json:"redirect_uris,omitempty"`
+	Scopes          []string  `json:"scopes,omitempty"`
 	SecretExpiresAt time.Time `json:"secret_expires_at,omitzero"`
 
 	entry *vault.Entry
@@ -77,6 +79,11 @@ func (c *client) oauth() oauth.Client {
 // was registered for us knows its own only.
 func (c *client) serves(redirect string) bool {
 	return c.RegisteredAt == "" || redirect == "" || slices.Contains(c.RedirectURIs, redirect)
+}
+
+// covers reports whether a client that was registered for us may ask for scopes.
+func (c *client) covers(scopes []string) bool {
+	return !slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(c.Scopes, s) })
 }
 
 // clientOf is the client that renews and revokes a connection: the one that its

@@ -3,6 +3,7 @@ package flows
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sort"
 	"strings"
 
@@ -15,6 +16,10 @@ type Exported struct {
 	Connection string
 	Vars       map[string]secret.Text
 }
+
+// exportable are the secrets that are of use elsewhere and die by themselves, or
+// are what the user entered.
+var exportable = []string{"access_token", "id_token", "api_key"}
 
 // Export returns a connection's credential under the names that its definition
 // gives. It never holds a refresh token.
@@ -29,7 +34,7 @@ func (b *Broker) Export(ctx context.Context, name, connection string) (Exported,
 	}
 	out := Exported{Provider: name, Connection: c.Name, Vars: map[string]secret.Text{}}
 	for field, variable := range entry.Export.Env {
-		if text, ok := c.SecretField(field); ok && field != "refresh_token" && !text.IsZero() {
+		if text, _ := c.SecretField(field); slices.Contains(exportable, field) && !text.IsZero() {
 			out.Vars[variable] = text
 		}
 	}

@@ -225,7 +225,7 @@ func (s *oauthLogin) register(ctx context.Context, redirect string) error {
 			return err
 		}
 		good := stored.SecretExpiresAt.IsZero() || s.b.clock().Before(stored.SecretExpiresAt)
-		if at != "" && stored.RegisteredAt == at && slices.Contains(stored.RedirectURIs, redirect) && good {
+		if at != "" && stored.RegisteredAt == at && slices.Contains(stored.RedirectURIs, redirect) && stored.covers(s.scopes) && good {
 			s.cfg.Client = stored.oauth()
 			return nil
 		}
@@ -236,7 +236,7 @@ func (s *oauthLogin) register(ctx context.Context, redirect string) error {
 	}
 	s.cfg.Client = reg.Client
 	s.made = &client{ID: reg.Client.ID, Secret: reg.Client.Secret, AuthMethod: reg.Client.AuthMethod,
-		RegisteredAt: at, RedirectURIs: reg.RedirectURIs, SecretExpiresAt: reg.SecretExpiresAt}
+		RegisteredAt: at, RedirectURIs: reg.RedirectURIs, Scopes: s.scopes, SecretExpiresAt: reg.SecretExpiresAt}
 	if s.l.Reset {
 		return nil // what is stored stays until the login has succeeded
 	}

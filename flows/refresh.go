@@ -71,8 +71,8 @@ func (b *Broker) freshen(ctx context.Context, c *Connection, patience time.Durat
 	if !b.due(c) {
 		return c, b.usable(c)
 	}
-	if oauth.Expired(c.ExpiresAt, b.clock()) || c.AccessToken.IsZero() {
-		patience = 0
+	if oauth.Expired(c.ExpiresAt, b.clock().Add(patience)) || c.AccessToken.IsZero() {
+		patience = 0 // nothing else will do
 	}
 	renewed, err := c, b.paused(c)
 	if err == nil {

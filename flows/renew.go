@@ -97,8 +97,17 @@ func (b *Broker) stuck(c *Connection, cause error) error {
 		return err // it is tried again at once
 	}
 	b.pauses.Store(c.id(), pause{c.AccessToken, b.clock().Add(stuckPause), err})
-	b.log.Warn("cannot refresh", "provider", c.Provider, "connection", c.Name, "error", cause)
+	b.goesOn(c, cause)
 	return err
+}
+
+// goesOn logs the failure of a renewal that nobody is told of, because the token
+// is still good.
+func (b *Broker) goesOn(c *Connection, cause error) {
+	if b.usable(c) == nil {
+		b.log.Warn("refresh failed; the token is good until it expires", "provider", c.Provider, "connection", c.Name,
+			"expires_at", c.ExpiresAt.Format(time.RFC3339), "error", cause)
+	}
 }
 
 // errKept is returned when a refresh succeeded and the store did not.
@@ -129,10 +138,17 @@ func (b *Broker) attempt(ctx context.Context, c *Connection, forced bool) (*Conn
 	case forced && !mine.LastRefresh.IsZero() && now.Sub(mine.LastRefresh) < forcedEvery:
 		return c, nil // another process did it for the same reason
 	}
+	cfg, err := b.oauthConfig(ctx, c)
+	switch {
+	case errors.Is(err, vault.ErrUnavailable):
+		return nil, b.stuck(c, err)
+	case err != nil:
+		return nil, b.refreshFailed(ctx, c, mine.Asked, err)
+	}
 	if err := b.announce(ctx, c); err != nil {
 		return nil, b.stuck(c, err)
 	}
-	tokens, err := b.grant(ctx, c)
+	tokens, err := grant(ctx, cfg, c)
 	if err != nil {
 		return nil, b.refreshFailed(ctx, c, mine.Asked, err)
 	}
@@ -151,12 +167,8 @@ func (b *Broker) announce(ctx context.Context, c *Connection) error {
 	})
 }
 
-// grant asks the pinned token endpoint for new tokens.
-func (b *Broker) grant(ctx context.Context, c *Connection) (*oauth.TokenSet, error) {
-	cfg, err := b.oauthConfig(ctx, c)
-	if err != nil {
-		return nil, err
-	}
+// grant asks the token endpoint for new tokens.
+func grant(ctx context.Context, cfg *oauth.Config, c *Connection) (*oauth.TokenSet, error) {
 	if c.asksAnew() {
 		return cfg.ClientCredentials(ctx, c.Scopes...)
 	}
@@ -298,10 +310,7 @@ func (b *Broker) refreshFailed(ctx context.Context, c *Connection, lost time.Tim
 		held.Backoff = held.Backoff.Failed(b.clock(), 0)
 	}
 	b.pauses.Store(c.id(), pause{c.AccessToken, held.Backoff.Until, out})
-	if next.Status == Connected {
-		b.log.Warn("refresh failed; the token is good until it expires", "provider", c.Provider, "connection", c.Name,
-			"expires_at", c.ExpiresAt.Format(time.RFC3339), "error", cause)
-	}
+	b.goesOn(&next, cause)
 	return out
 }
 

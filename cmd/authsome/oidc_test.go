@@ -560,6 +560,13 @@ func testRegistration(t *testing.T, as *oauthtest.Server) {
 	if got := field(t, r.must("get", "acme", "--connection", "work", "--json"), "client_id"); got == id || got == nil {
 		t.Errorf("client_id = %v", got)
 	}
+	// A client may ask for what it was registered for: other scopes need another.
+	port := freePort(t)
+	for _, scopes := range []string{"openid", "openid,profile"} {
+		a := r.begin(nil, "login", "acme", "--no-browser", "--connection", "same", "--force", "--callback-port", port, "--scopes", scopes)
+		r.approve(a, ada)
+		a.ended(0)
+	}
 	if got := r.must("logout", "acme", "--json"); field(t, got, "remote_revoked") != true {
 		t.Errorf("the first connection's client is not known any more: %s", got.stdout)
 	}
@@ -640,6 +647,32 @@ func testCancelled(t *testing.T, as *oauthtest.Server) {
 	r.expect(5, "get", "acme")
 	if got := field(t, r.must("list", "--search", "acme", "--json"), "custom", 0, "state"); got != "available" {
 		t.Errorf("state = %v: a login that was called off has stored something", got)
+	}
+}
+
+// TestLoginOverSSH logs in over SSH: there is a terminal and no display.
+func TestLoginOverSSH(t *testing.T) {
+	r := newRealm(t, oauthtest.StartOIDCProvider(t, oauthtest.Options{}))
+	r.definition(nil)
+	port := freePort(t)
+	term := onTerminal(t, r.command([]string{"SSH_CONNECTION=192.0.2.1 5 192.0.2.2 22"}, "login", "acme", "--callback-port", port))
+	term.expect("Register this redirect URI with it: http://127.0.0.1:" + port + "/callback")
+	term.expect("Client id: ")
+	term.typed("public\n")
+	term.expect("client secret (empty for a public client): ")
+	term.typed("\n")
+	term.expect("ssh -L " + port + ":127.0.0.1:" + port + " HOST")
+	start := regexp.MustCompile(`https://127\S+`).FindString(term.output())
+	b := oauthtest.NewBrowser(t, r.as, ada)
+	back, text, err := b.Walk(start, "http://127.0.0.1:")
+	if err != nil || back == "" {
+		t.Fatalf("the server does not send the browser back: %v %s", err, text)
+	}
+	if _, page, err := b.Walk(back, ""); err != nil || !strings.Contains(page, "You are logged in") {
+		t.Errorf("the page says %q, %v", page, err)
+	}
+	if code := term.wait(); code != 0 || !strings.Contains(term.output(), "Logged in to acme") {
+		t.Errorf("exit %d:\n%s", code, term.output())
 	}
 }
 
