@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+var updateDoc = flag.Bool("update-doc", false, "write docs/cli.md")
+
+const cliDoc = "../../docs/cli.md"
+
+const cliDocIntro = `# Command line
+
+Written from the program by ` + "`go test ./cmd/authsome -run TestCLIDoc -update-doc`" + `; a test holds it current.
+
+stdout carries data only; prompts, progress, warnings and errors go to stderr. With ` + "`--json`" + ` a command prints exactly one JSON value on stdout, and a failure prints ` + "`{\"error\":\"<Code>\",\"message\":\"…\",\"hint\":\"…\"}`" + ` with the same exit code.
+
+| exit code | meaning |
+|---|---|
+| 0 | success |
+| 1 | any other failure |
+| 2 | wrong usage |
+| 3 | no such provider |
+| 4 | authentication failed |
+| 5 | credential missing, or expired with no way to refresh it |
+| 6 | refresh failed |
+| 7 | store unavailable |
+| 8 | cancelled |
+| 125, 126, 127 | run: authsome itself failed, the command is not executable, the command was not found |
+| any other | run: the command's own; 128+n when signal n ended it |
+
+`
+
+// TestCLIDoc holds docs/cli.md to the commands and flags that there are.
+func TestCLIDoc(t *testing.T) {
+	root := newRoot(&app{getenv: func(string) string { return "" }, stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}})
+	var b strings.Builder
+	b.WriteString(cliDocIntro)
+	b.WriteString("## Flags of every command\n\n")
+	writeFlags(&b, root.PersistentFlags())
+	for _, c := range root.Commands() {
+		writeCommand(&b, c, "##")
+	}
+	if *updateDoc {
+		if err := os.WriteFile(cliDoc, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(cliDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != b.String() {
+		t.Error("docs/cli.md is not current; run: go test ./cmd/authsome -run TestCLIDoc -update-doc")
+	}
+}
+
+func writeCommand(b *strings.Builder, c *cobra.Command, level string) {
+	if c.Hidden || c.Name() == "help" {
+		return
+	}
+	if c.Short == "" || c.Example == "" && !c.HasSubCommands() && c.Name() != "completion" {
+		fmt.Fprintf(b, "%s has no example\n", c.CommandPath())
+	}
+	text := c.Long
+	if text == "" {
+		text = c.Short + "."
+	}
+	fmt.Fprintf(b, "%s %s\n\n%s\n\n```\n%s\n```\n\n", level, c.CommandPath(), text, c.UseLine())
+	if c.Example != "" {
+		fmt.Fprintf(b, "```console\n%s\n```\n\n", c.Example)
+	}
+	writeFlags(b, c.LocalNonPersistentFlags())
+	for _, sub := range c.Commands() {
+		writeCommand(b, sub, level+"#")
+	}
+}
+
+func writeFlags(b *strings.Builder, flags *pflag.FlagSet) {
+	if !flags.HasAvailableFlags() {
+		return
+	}
+	b.WriteString("| flag | meaning |\n|---|---|\n")
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Name == "help" {
+			return
+		}
+		name := "--" + f.Name
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand + ", " + name
+		}
+		if f.Value.Type() != "bool" {
+			name += " " + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		}
+		fmt.Fprintf(b, "| `%s` | %s |\n", name, strings.ReplaceAll(f.Usage, "|", "\\|"))
+	})
+	b.WriteString("\n")
+}
