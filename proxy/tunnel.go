@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +17,7 @@ import (
 func (p *Proxy) tunnel(c *conn, client, origin net.Conn, idle time.Duration) {
 	defer p.metrics.open("tunnel")()
 	client.SetDeadline(time.Time{})
+	origin.SetDeadline(time.Time{})
 	if b, ok := client.(*buffered); ok {
 		n, err := origin.Write(b.ahead)
 		p.metrics.bytes("up", "tunnel", int64(n))
@@ -26,6 +28,7 @@ func (p *Proxy) tunnel(c *conn, client, origin net.Conn, idle time.Duration) {
 	}
 	last := &activity{}
 	last.mark()
+	defer watchTunnel(client, origin, last, idle)()
 	up := make(chan struct{})
 	go func() {
 		defer close(up)
@@ -41,15 +44,45 @@ type activity struct{ at atomic.Int64 }
 func (a *activity) mark()                { a.at.Store(time.Now().UnixNano()) }
 func (a *activity) since() time.Duration { return time.Duration(time.Now().UnixNano() - a.at.Load()) }
 
-// chunk is how much is copied before the idle limit is looked at again.
+// watchTunnel breaks both connections off when nothing has moved either way for
+// idle. It is a timer and not a deadline for writing: what a write that timed
+// out had taken from the other side would be lost.
+func watchTunnel(client, origin net.Conn, last *activity, idle time.Duration) (stop func()) {
+	var timer *time.Timer
+	var mu sync.Mutex // guards stopped, and timer against its own start
+	stopped := false
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(idle, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if stopped {
+			return
+		}
+		if rest := idle - last.since(); rest > 0 {
+			timer.Reset(rest)
+			return
+		}
+		client.Close()
+		origin.Close()
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
+	}
+}
+
+// chunk is how much is copied before it is counted.
 const chunk = 1 << 20
 
 // pump copies one direction. On an error both connections are broken off, on
-// an end only this direction is.
+// an end only this direction is. Reading is interrupted some times within the
+// idle limit, to see whether anything has moved.
 func (p *Proxy) pump(dst, src net.Conn, last *activity, idle time.Duration, direction string) {
 	for {
-		src.SetReadDeadline(time.Now().Add(idle))
-		dst.SetWriteDeadline(time.Now().Add(idle))
+		src.SetReadDeadline(time.Now().Add(idle / 8))
 		n, err := io.Copy(dst, &io.LimitedReader{R: src, N: chunk})
 		if n > 0 {
 			last.mark()
@@ -59,7 +92,7 @@ func (p *Proxy) pump(dst, src net.Conn, last *activity, idle time.Duration, dire
 		case err == nil && n < chunk: // src has ended
 			closeWrite(dst)
 			return
-		case err == nil, errors.Is(err, os.ErrDeadlineExceeded) && last.since() < idle:
+		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
 		default:
 			src.Close()
 			dst.Close()
