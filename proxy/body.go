@@ -60,9 +60,6 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	if !whole && b.src.drained() && b.cancel != nil {
 		b.c.watch.start(b.cancel) // nobody else reads from here on
 	}
-	if err != nil && err != io.EOF {
-		err = &bodyError{err}
-	}
 	return n, err
 }
 

@@ -22,10 +22,11 @@ type conn struct {
 
 	target  injector.Target               // of an intercepted connection; zero at the front
 	secure  bool                          // the inside is TLS: the only place for a credential
+	bound   bool                          // plaintext inside a tunnel: the target is CONNECT's
 	allowed bool                          // the peer is trusted without a token
 	checked bool                          // allowed has been decided
 	gone    bool                          // the client has ended the connection
-	host    string                        // the Host spelling last found to be target
+	host    atomic.Pointer[string]        // the Host spelling last found to be target
 	ctx     context.Context               // ends with the connection
 	watch   watch                         // of the request being served
 	serving atomic.Pointer[canceller]     // of the HTTP/1 request being served, or nil
@@ -77,6 +78,13 @@ func (c *conn) over(rwc net.Conn) {
 	c.rwc = rwc
 	c.br.Reset(rwc)
 	c.bw.Reset(rwc)
+}
+
+// isHost reports whether a Host was found to be the target before. The streams
+// of an HTTP/2 connection share what was found.
+func (c *conn) isHost(host string) bool {
+	known := c.host.Load()
+	return known != nil && *known == host
 }
 
 func (c *conn) setIdle(v bool) { c.idle.Store(v) }

@@ -71,6 +71,7 @@ func (p *Proxy) connectCovered(c *conn, w *h1Writer, r *http.Request) bool {
 	case protocolTLS:
 		p.intercept(c, config)
 	case protocolHTTP:
+		c.bound = true
 		p.serveH1(c, func(w *h1Writer, r *http.Request) bool { return p.serveInside(c, w, r) })
 	default:
 		p.tunnelUnknown(c, r)

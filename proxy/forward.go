@@ -27,6 +27,7 @@ type exchange struct {
 	path     string // as the client wrote it, without the query
 	query    string // as the client wrote it
 	target   injector.Target
+	idle     idle // bounds how long its bodies stand still
 	cancel   canceller
 
 	route      *injector.Route // nil: forwarded without a credential
@@ -99,6 +100,7 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 		}
 	}
 	defer x.release()
+	defer x.endIdle()
 	if ref := x.prepare(x.context()); ref != nil {
 		return nil, x.refuse(ref)
 	}
@@ -162,7 +164,7 @@ func (x *exchange) prepare(ctx context.Context) *Refusal {
 // Plain requests to the proxy name theirs in the request line.
 func (x *exchange) bind() *Refusal {
 	r, c := x.r, x.c
-	if !c.secure && r.URL.IsAbs() {
+	if !c.secure && !c.bound && r.URL.IsAbs() {
 		return x.bindPlain()
 	}
 	port := uint16(80)
@@ -173,7 +175,7 @@ func (x *exchange) bind() *Refusal {
 		if host == "" && r.URL.Host == "" && r.ProtoMinor == 0 && r.ProtoMajor == 1 {
 			continue // HTTP/1.0 need not name it again
 		}
-		if host == "" && r.URL.Host == "" || host != "" && host == c.host {
+		if host == "" && r.URL.Host == "" || host != "" && c.isHost(host) {
 			continue
 		}
 		// A Host without a port means the scheme's own; a client that was
@@ -182,7 +184,7 @@ func (x *exchange) bind() *Refusal {
 		if err != nil || t.Host != c.target.Host || t.Port != c.target.Port && hasPort(host) {
 			return refuse(CodeTargetMismatch, err)
 		}
-		c.host = host
+		c.host.Store(&host)
 	}
 	if r.Host == "" && r.ProtoAtLeast(1, 1) {
 		return refuse(CodeTargetMismatch, nil)
@@ -264,7 +266,7 @@ func (x *exchange) roundTrip(ctx context.Context) (*http.Response, *Refusal) {
 	out := x.outbound()
 	resp, err := x.send(ctx, out)
 	if err != nil {
-		return nil, upstreamRefusal(err)
+		return nil, x.unanswered(err)
 	}
 	if resp.StatusCode != http.StatusUnauthorized || x.route == nil || !x.route.Refreshable {
 		return resp, nil
@@ -280,10 +282,21 @@ func (x *exchange) roundTrip(ctx context.Context) (*http.Response, *Refusal) {
 		return resp, nil
 	}
 	resp.Body.Close()
+	x.retarget(out)
 	if resp, err = x.send(ctx, out); err != nil {
-		return nil, upstreamRefusal(err)
+		return nil, x.unanswered(err)
 	}
 	return resp, nil
+}
+
+// unanswered is the refusal for a request that got no answer.
+func (x *exchange) unanswered(err error) *Refusal {
+	if !x.wasLate() {
+		return upstreamRefusal(err)
+	}
+	ref := refuse(CodeUpstreamTimeout, errStandstill)
+	ref.Detail = "The origin did not take the request's body."
+	return ref
 }
 
 func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Response, err error) {

@@ -207,6 +207,8 @@ func originReason(err error) string {
 	return handshakeReason(err)
 }
 
+// put keeps a connection for the next request. A host that was forgotten while
+// its request took long is one anew.
 func (h *originHost) put(c *originConn) {
 	c.since = time.Now()
 	h.mu.Lock()
@@ -215,8 +217,14 @@ func (h *originHost) put(c *originConn) {
 		h.idle = append(h.idle, c)
 		c = nil
 	}
+	dropped := h.dropped
 	h.mu.Unlock()
-	if c != nil {
+	switch {
+	case c == nil:
+	case dropped && c.p.ctx.Err() == nil:
+		c.host = c.p.origins.host(h.target)
+		c.host.put(c)
+	default:
 		c.close()
 	}
 }

@@ -68,21 +68,27 @@ var noUserAgent = []string{""}
 func (x *exchange) outbound() *http.Request {
 	out := x.r
 	out.Host = x.authority()
-	if x.query != out.URL.RawQuery || out.RequestURI == "" || out.RequestURI[0] != '/' {
-		out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery,
-			ForceQuery: out.URL.ForceQuery}).RequestURI()
-	}
+	x.retarget(out)
 	if out.Body == nil || out.Body == http.NoBody || out.ContentLength == 0 {
 		out.Body = nil
 		return out
 	}
-	body := &countedBody{ReadCloser: out.Body, n: &x.up}
+	body := &countedBody{ReadCloser: out.Body, x: x}
 	out.Body = body
 	if x.route != nil && x.route.Refreshable {
 		x.replay = &replayBody{ReadCloser: body}
 		out.Body = x.replay
 	}
 	return out
+}
+
+// retarget writes the request line's target anew when it is not what the client
+// wrote: the credential is in the query, or a host was in front of it.
+func (x *exchange) retarget(out *http.Request) {
+	if x.query != out.URL.RawQuery || out.RequestURI == "" || out.RequestURI[0] != '/' {
+		out.RequestURI = (&url.URL{Path: out.URL.Path, RawPath: out.URL.RawPath, RawQuery: out.URL.RawQuery,
+			ForceQuery: out.URL.ForceQuery}).RequestURI()
+	}
 }
 
 // absolute is a copy of an outbound request as net/http's transport wants it.

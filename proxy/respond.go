@@ -1,12 +1,11 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // copyBytes is the unit of streaming: four TLS records, and as much of an HTTP/2
@@ -75,14 +74,14 @@ func (x *exchange) stream(resp *http.Response) error {
 	} else if !ok || b.Buffered() == 0 {
 		flusher.Flush() // the body may be long in coming
 	}
-	guard := time.AfterFunc(x.p.limits.IdleStream, x.cancel.cancel)
-	defer guard.Stop()
+	x.beginDown()
+	defer x.endDown()
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	for {
 		n, readErr := resp.Body.Read(*buf)
 		if n > 0 {
-			guard.Reset(x.p.limits.IdleStream)
+			x.moved()
 			x.extend()
 			if _, err := x.w.Write((*buf)[:n]); err != nil {
 				return err
@@ -118,24 +117,50 @@ func (x *exchange) whole(b *originBody, n int) error {
 }
 
 // extend gives the client time to take the next piece. HTTP/2 connections have
-// their own flow control and are bounded by the guard alone.
+// their own flow control and are bounded by idle alone.
 func (x *exchange) extend() {
 	if x.r.ProtoMajor == 1 {
 		x.c.writeBy(x.p.limits.IdleStream)
 	}
 }
 
-// countedBody counts what is sent to the origin. The count is read when the
-// transport may still be sending.
+// countedBody counts what is sent to the origin, and sees to it that it moves.
+// The count is read when the transport may still be sending.
 type countedBody struct {
 	io.ReadCloser
-	n *atomic.Int64
+	x     *exchange
+	begun bool // idle is told
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
+	if !b.begun && b.x.r.ProtoMajor == 2 { // an HTTP/1 client has a read deadline
+		b.begin()
+	}
+	if b.begun {
+		b.x.awaits(true)
+	}
 	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	return n, err
+	b.x.up.Add(int64(n))
+	if err != nil {
+		if b.begun {
+			b.x.endUp()
+		}
+		if err != io.EOF && !isBodyError(err) && !errors.Is(err, errBodyClosed) {
+			err = &bodyError{err}
+		}
+		return n, err
+	}
+	if !b.begun { // there is more than came in one piece
+		b.begin()
+	}
+	b.x.awaits(false)
+	b.x.moved()
+	return n, nil
+}
+
+func (b *countedBody) begin() {
+	b.begun = true
+	b.x.beginUp()
 }
 
 // replayBytes is the largest request body that is kept for a second attempt.
