@@ -82,6 +82,7 @@ type rig struct {
 	log     *lockedBuffer
 	metrics *prometheus.Registry
 	dials   func(address string) string // where a dial really goes
+	track   func(net.Conn)              // told of connections to the proxy, or nil
 }
 
 type lockedBuffer struct {
@@ -240,7 +241,11 @@ func (r *rig) dial() net.Conn {
 		r.t.Fatal(err)
 	}
 	c.SetDeadline(time.Now().Add(20 * time.Second))
-	r.t.Cleanup(func() { c.Close() })
+	if r.track != nil {
+		r.track(c)
+	} else {
+		r.t.Cleanup(func() { c.Close() })
+	}
 	return c
 }
 

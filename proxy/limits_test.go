@@ -13,16 +13,18 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"authsome/proxy"
 )
 
-// short makes every limit short enough to run into.
+// short makes every limit short enough to run into, and long enough for a busy
+// machine to keep.
 func short(_ *rig, c *proxy.Config) {
-	c.Limits = proxy.Limits{Connections: 64, RequestHeader: 200 * time.Millisecond, Dial: time.Second, IdleClient: 300 * time.Millisecond,
-		IdleUpstream: 400 * time.Millisecond, IdleStream: 300 * time.Millisecond, IdleUpgrade: 300 * time.Millisecond}
+	c.Limits = proxy.Limits{Connections: 64, RequestHeader: 600 * time.Millisecond, Dial: 5 * time.Second, IdleClient: 700 * time.Millisecond,
+		IdleUpstream: 600 * time.Millisecond, IdleStream: time.Second, IdleUpgrade: time.Second}
 }
 
 // closes waits for the proxy to end a connection, and returns what it said.
@@ -228,7 +230,7 @@ func TestStandstill(t *testing.T) {
 }
 
 func TestMovingStreamsAreNotCut(t *testing.T) {
-	const pieces, every = 12, 60 * time.Millisecond // more than twice the idle limit in all
+	const pieces, every = 12, 130 * time.Millisecond // more than the idle limit in all
 	for _, tt := range []struct{ name, path string }{{"up only", "/up"}, {"down only", "/down"}} {
 		t.Run(tt.name, func(t *testing.T) {
 			combos(t, func(t *testing.T, clientH2, originH2 bool) {
@@ -285,8 +287,8 @@ func TestIdleTunnels(t *testing.T) {
 	closes(t, c)
 	// One direction that moves keeps both.
 	c, _ = r.connect("elsewhere.test:443")
-	for range 10 {
-		time.Sleep(60 * time.Millisecond)
+	for range 12 {
+		time.Sleep(130 * time.Millisecond)
 		if _, err := c.Write([]byte("x")); err != nil {
 			t.Fatalf("a tunnel that moves was cut: %v", err)
 		}
@@ -389,7 +391,7 @@ func TestNothingIsLeft(t *testing.T) {
 				case "/endless":
 					io.Copy(w, zeros{})
 				}
-			}, short)
+			}, short, func(_ *rig, c *proxy.Config) { c.Limits.RequestHeader = 10 * time.Second })
 			r.route(apiHost, "gone.example.test")
 			dials := r.dials
 			r.dials = func(address string) string {
@@ -478,17 +480,19 @@ func TestConnectionFlood(t *testing.T) {
 func TestIdleOriginConnectionsAreClosed(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprint(h2), func(t *testing.T) {
-			var mu sync.Mutex
-			open := map[net.Conn]bool{}
+			var open atomic.Int32
 			var started sync.WaitGroup
 			started.Add(30)
-			r := newRig(t, h2, func(http.ResponseWriter, *http.Request) { started.Done(); started.Wait() }, short, func(r *rig, _ *proxy.Config) {
-				r.origin.Config.ConnState = func(c net.Conn, s http.ConnState) {
-					mu.Lock()
-					defer mu.Unlock()
-					if open[c] = true; s == http.StateClosed || s == http.StateHijacked {
-						delete(open, c)
+			r := newRig(t, h2, func(http.ResponseWriter, *http.Request) { started.Done(); started.Wait() }, func(_ *rig, c *proxy.Config) {
+				c.Limits.IdleUpstream, c.Limits.IdleClient = 500*time.Millisecond, 500*time.Millisecond
+				dial := c.Dial
+				c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+					nc, err := dial(ctx, network, address)
+					if err == nil {
+						open.Add(1)
+						nc = &closing{Conn: nc, closed: func() { open.Add(-1) }}
 					}
+					return nc, err
 				}
 			})
 			client := r.client(true)
@@ -507,13 +511,24 @@ func TestIdleOriginConnectionsAreClosed(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			eventually(t, "all connections to the origin are closed", func() bool {
-				mu.Lock()
-				defer mu.Unlock()
-				return len(open) == 0
-			})
+			if open.Load() == 0 && !h2 {
+				t.Error("no connection was kept")
+			}
+			eventually(t, "all connections to the origin are closed", func() bool { return open.Load() == 0 })
 		})
 	}
+}
+
+// closing says when a connection is closed.
+type closing struct {
+	net.Conn
+	once   sync.Once
+	closed func()
+}
+
+func (c *closing) Close() error {
+	c.once.Do(c.closed)
+	return c.Conn.Close()
 }
 
 // Heads are bounded in bytes on both sides.
