@@ -20,7 +20,7 @@ type Change struct {
 }
 
 // keyRetries is how often Apply starts over because the data key was replaced.
-const keyRetries = 5
+const keyRetries = 20
 
 // Apply records ev and then makes all changes or none. When the event cannot be
 // recorded nothing is changed and the error matches [audit.ErrUnavailable].

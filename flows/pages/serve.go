@@ -2,6 +2,7 @@ package pages
 
 import (
 	"crypto/subtle"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -174,6 +175,9 @@ func readForm(w http.ResponseWriter, r *http.Request, limit time.Duration) (url.
 	// Errors mean a connection that has no deadlines, which no server of ours makes.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
 	if r.ContentLength > MaxFormBytes {
+		// A browser that is still sending when we answer and close shows a
+		// broken connection in place of the answer.
+		_, _ = io.CopyN(io.Discard, r.Body, 16*MaxFormBytes)
 		return nil, refuseSize
 	}
 	body, no := readBody(http.MaxBytesReader(w, r.Body, MaxFormBytes))
