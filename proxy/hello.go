@@ -26,7 +26,6 @@ type clientHello struct {
 
 var (
 	errHello = errors.New("malformed ClientHello")
-
 )
 
 // shortError is how long a stream has to be for more to be known of it.
