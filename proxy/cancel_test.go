@@ -170,3 +170,5 @@ func wait[T any](t testing.TB, what string, c <-chan T) T {
 		panic("unreachable")
 	}
 }
+
+func sleep(ms int) { time.Sleep(time.Duration(ms) * time.Millisecond) }

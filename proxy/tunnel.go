@@ -93,9 +93,9 @@ func (p *Proxy) pump(dst, src net.Conn, last *activity, idle time.Duration, dire
 			closeWrite(dst)
 			return
 		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
-		default:
-			src.Close()
-			dst.Close()
+		default: // with a reset: what was cut must not look whole
+			abort(src)
+			abort(dst)
 			return
 		}
 	}
