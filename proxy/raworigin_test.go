@@ -134,13 +134,6 @@ func (o *rawOrigin) take() []string {
 	return all
 }
 
-// count is how many connections were made.
-func (o *rawOrigin) count() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.conns)
-}
-
 // use makes a rig's proxy reach o for every host, instead of the rig's origin.
 func (o *rawOrigin) use(r *rig, c *proxy.Config) {
 	c.RootCAs = o.roots
