@@ -202,7 +202,7 @@ func newInternet(t *testing.T) *internet {
 		}}
 		l := net.Listener(i.listen(port))
 		if secure {
-			server.TLSConfig = config
+			server.TLSConfig = config.Clone() // a server adds to it
 			go server.ServeTLS(l, "", "")
 		} else {
 			go server.Serve(l)
