@@ -75,6 +75,7 @@ func (p *Proxy) admit(nc net.Conn, serve func(*conn)) {
 	p.conns[c] = struct{}{}
 	p.active.Add(1)
 	p.mu.Unlock()
+	closed := p.metrics.open("client")
 	go func() {
 		var cancel context.CancelFunc
 		c.ctx, cancel = context.WithCancel(p.ctx)
@@ -86,13 +87,13 @@ func (p *Proxy) admit(nc net.Conn, serve func(*conn)) {
 		delete(p.conns, c)
 		p.mu.Unlock()
 		<-p.slots
+		closed() // the gauge says what still holds a slot
 		p.active.Done()
 	}()
 }
 
 // serveFront serves what comes before any TLS of ours.
 func (p *Proxy) serveFront(c *conn) {
-	defer p.metrics.open("client")()
 	p.serveH1(c, func(w *h1Writer, r *http.Request) bool {
 		if !p.authenticated(c, r) {
 			ref := refuse(CodeProxyAuthRequired, nil)
