@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"sort"
 	"strings"
@@ -92,7 +93,13 @@ func matching(client *authsome.Client, search string) func(listedProvider) bool 
 		if err != nil {
 			return false
 		}
-		known := append([]string{e.Name, e.DisplayName, e.Client.ClientIDEnv}, e.HostURL...)
+		known := []string{e.Name, e.DisplayName, e.Client.ClientIDEnv}
+		for _, h := range e.HostURL {
+			if u, err := url.Parse(h); err == nil && u.Host != "" { // a path says little of whose it is
+				h = u.Host
+			}
+			known = append(known, h)
+		}
 		if e.APIKey != nil {
 			known = append(known, e.APIKey.EnvVar)
 		}
