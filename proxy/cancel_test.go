@@ -99,6 +99,16 @@ func TestClientGoesAway(t *testing.T) {
 				if err := <-failed; err == nil {
 					t.Error("the client got a whole answer")
 				}
+				if tt.path == "/upload" || tt.path == "/both" {
+					return // a body that ends early is a bad request to who reads it
+				}
+				// The credential was sent, and nothing was refused.
+				if e := r.event("inject"); e.Provider != "example" {
+					t.Errorf("audit: %+v", e)
+				}
+				if got := r.metric("authsome_refusals_total"); got != 0 {
+					t.Errorf("%v refusals were counted", got)
+				}
 			})
 		})
 	}

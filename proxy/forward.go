@@ -105,7 +105,10 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 		return nil, x.refuse(ref)
 	}
 	resp, ref := x.roundTrip(x.context())
-	if ref != nil {
+	switch {
+	case ref != nil && !x.wasLate() && (x.cancel.cancelled() || x.context().Err() != nil):
+		return nil, x.abandoned()
+	case ref != nil:
 		return nil, x.refuse(ref)
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {

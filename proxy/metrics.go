@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
+	"reflect"
 	"sync"
 	"time"
 
@@ -157,14 +159,13 @@ func codeClass(status int) string {
 // handshakeReason names what went wrong in a client's handshake, from a fixed
 // set.
 func handshakeReason(err error) string {
-	var alert tls.AlertError
 	var record tls.RecordHeaderError
 	var name *ca.TargetMismatchError
 	switch {
 	case errors.As(err, &name):
 		return "server_name"
-	case errors.As(err, &alert):
-		switch uint8(alert) {
+	case remoteAlert(err) != noAlert:
+		switch remoteAlert(err) {
 		case 42, 43, 44, 45, 46, 48: // RFC 8446 section 6.2: bad certificate … unknown CA
 			return "untrusted"
 		}
@@ -177,4 +178,21 @@ func handshakeReason(err error) string {
 		return "closed"
 	}
 	return "other"
+}
+
+// noAlert is no alert of RFC 8446 section 6.
+const noAlert = -1
+
+// remoteAlert returns the TLS alert that the other side sent. crypto/tls has no
+// exported type for one: a number inside a net.OpError of this name.
+func remoteAlert(err error) int {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "remote error" {
+		return noAlert
+	}
+	v := reflect.ValueOf(op.Err)
+	if v.Kind() != reflect.Uint8 {
+		return noAlert
+	}
+	return int(v.Uint())
 }

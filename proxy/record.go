@@ -84,6 +84,21 @@ func (x *exchange) finish() {
 	x.measure(outcome)
 }
 
+// abandoned records an exchange whose client had gone before there was an
+// answer. Its credential may have been sent.
+func (x *exchange) abandoned() ending {
+	if x.reserved {
+		x.reserved = false
+		e := x.event("inject", "failed")
+		e.Code = "client_gone"
+		if err := x.ticket.Commit(e); err != nil {
+			x.p.log.Error("audit injection", "provider", x.route.Provider, "error", err)
+		}
+	}
+	x.measure("abandoned")
+	return broken
+}
+
 // release gives back a reservation that an early end left unused.
 func (x *exchange) release() {
 	if x.reserved {

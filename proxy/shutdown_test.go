@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -68,6 +69,14 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 			}
 		}},
 		{"a tunnel", func(r *rig, reached chan struct{}) { r.connect("elsewhere.test:443"); reached <- struct{}{} }},
+		{"a tunnel whose client has ended its half", func(r *rig, reached chan struct{}) {
+			silent := newRawOrigin(r.t, func(c *rawConn) { <-r.t.Context().Done() })
+			r.dials = func(string) string { return silent.listen.Addr().String() }
+			c, _ := r.connect("elsewhere.test:443")
+			c.(*net.TCPConn).CloseWrite()
+			time.Sleep(20 * time.Millisecond)
+			reached <- struct{}{}
+		}},
 		{"a plain request that waits", func(r *rig, reached chan struct{}) {
 			c := r.dial()
 			fmt.Fprintf(c, "GET http://plain.test:443/wait HTTP/1.1\r\nHost: plain.test:443\r\n%s\r\n", r.authHeader())

@@ -26,6 +26,13 @@ func (p *Proxy) tunnel(c *conn, client, origin net.Conn, idle time.Duration) {
 		}
 		client = b.Conn // nothing is ahead any more: splice from the socket
 	}
+	var ends canceller // lets whoever cuts the client cut both
+	ends.on(&tunnelEnds{client, origin})
+	c.serving.Store(&ends)
+	defer c.serving.Store(nil)
+	if c.ctx.Err() != nil {
+		ends.cancel()
+	}
 	last := &activity{}
 	last.mark()
 	defer watchTunnel(client, origin, last, idle)()
@@ -36,6 +43,15 @@ func (p *Proxy) tunnel(c *conn, client, origin net.Conn, idle time.Duration) {
 	}()
 	p.pump(client, origin, last, idle, "down")
 	<-up
+}
+
+// tunnelEnds are the two connections of a tunnel.
+type tunnelEnds struct{ client, origin net.Conn }
+
+// abort implements aborter.
+func (e *tunnelEnds) abort() {
+	e.client.Close()
+	e.origin.Close()
 }
 
 // activity is when a byte last moved in a tunnel, shared by its directions.

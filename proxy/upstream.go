@@ -114,7 +114,11 @@ func (p *Proxy) dialSOCKS(ctx context.Context, via *url.URL, t injector.Target) 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errProxy, err)
 	}
-	return d.(socks.ContextDialer).DialContext(ctx, "tcp", t.String())
+	nc, err := d.(socks.ContextDialer).DialContext(ctx, "tcp", t.String())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errProxy, err)
+	}
+	return nc, nil
 }
 
 // forwardDialer lets the SOCKS client dial as the proxy does.
@@ -183,8 +187,7 @@ func withPort(u *url.URL, port string) string {
 func upstreamRefusal(err error) *Refusal {
 	var (
 		dns      *net.DNSError
-		record   tls.RecordHeaderError
-		alert    tls.AlertError
+		shake    *originTLSError
 		verify   *tls.CertificateVerificationError
 		host     x509.HostnameError
 		unknown  x509.UnknownAuthorityError
@@ -198,14 +201,17 @@ func upstreamRefusal(err error) *Refusal {
 		ref.Code, ref.Detail = CodeBadRequest, "The request's body is malformed, or ended early."
 	case errors.Is(err, errHead), errors.Is(err, errHeadTooLarge):
 		ref.Detail, ref.Hint = "The origin's answer is malformed.", "report it to whoever runs the origin"
+	case errors.Is(err, errProxy):
+		ref.Detail, ref.Hint = "The upstream proxy did not give a connection.", "check HTTPS_PROXY or --upstream-proxy, and its credentials"
+		if deadline || isTimeout(err) {
+			ref.Code = CodeUpstreamTimeout
+		}
 	case errors.As(err, &verify), errors.As(err, &host), errors.As(err, &unknown):
 		ref.Code, ref.Detail = CodeUpstreamTLS, "The origin's certificate was not accepted."
-	case errors.As(err, &alert), errors.As(err, &record):
+	case errors.As(err, &shake) && !deadline && !isTimeout(err):
 		ref.Code, ref.Detail = CodeUpstreamTLS, "The TLS handshake with the origin failed."
 	case errors.As(err, &dns) && !dns.IsTimeout:
 		ref.Detail, ref.Hint = "The origin's name cannot be resolved.", "check the host name, and that DNS works on the proxy's side"
-	case errors.Is(err, errProxy):
-		ref.Detail, ref.Hint = "The upstream proxy did not give a connection.", "check HTTPS_PROXY or --upstream-proxy, and its credentials"
 	case deadline, isTimeout(err):
 		ref.Code = CodeUpstreamTimeout
 	case isRefused(err):
