@@ -3,10 +3,8 @@ package proxy_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -34,8 +32,8 @@ events { worker_connections 1024; }
 http {
 	access_log off;
 	client_body_temp_path PREFIX/1; proxy_temp_path PREFIX/2; fastcgi_temp_path PREFIX/3; uwsgi_temp_path PREFIX/4; scgi_temp_path PREFIX/5;
-	ssl_certificate PREFIX/cert.pem;
-	ssl_certificate_key PREFIX/key.pem;
+	ssl_certificate CERT;
+	ssl_certificate_key KEY;
 	map $http_authorization $has { default none; ~CANARY credential; }
 	default_type text/plain;
 	keepalive_requests 1000000;
@@ -71,19 +69,8 @@ func startNginx(t *testing.T, authority *ca.Authority) []string {
 		}
 	}
 	dir := t.TempDir()
-	leaf, err := authority.Leaf(t.Context(), apiHost)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var chain []byte
-	for _, der := range leaf.Certificate {
-		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	}
-	key, err := x509.MarshalECPrivateKey(leaf.PrivateKey.(*ecdsa.PrivateKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	replace := []string{"PREFIX", dir, "CANARY", canary}
+	cert, key := certificate(t, authority, apiHost)
+	replace := []string{"PREFIX", dir, "CANARY", canary, "CERT", cert, "KEY", key}
 	var addrs []string
 	for i := range 3 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -95,13 +82,10 @@ func startNginx(t *testing.T, authority *ca.Authority) []string {
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		replace = append(replace, fmt.Sprint("PORT", i), port)
 	}
-	for name, data := range map[string][]byte{"cert.pem": chain, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}),
-		"nginx.conf": []byte(strings.NewReplacer(replace...).Replace(nginxConfig))} {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	config := strings.NewReplacer(replace...).Replace(nginxConfig)
+	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() {})
 	return runNginx(t, program, dir, addrs)
 }
 

@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -281,3 +283,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 	t.Errorf("never happened: %s", what)
 }
+
+// discardLog is for servers whose complaints are expected.
+func discardLog() *log.Logger { return slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) }
