@@ -2,20 +2,17 @@ package proxy_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"authsome/ca"
 	"authsome/proxy"
@@ -73,53 +70,24 @@ func startNginx(t *testing.T, authority *ca.Authority) []string {
 	replace := []string{"PREFIX", dir, "CANARY", canary, "CERT", cert, "KEY", key}
 	var addrs []string
 	for i := range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // until all ports are chosen
-		addrs = append(addrs, l.Addr().String())
-		_, port, _ := net.SplitHostPort(l.Addr().String())
+		port := freePort(t)
+		addrs = append(addrs, "127.0.0.1:"+port)
 		replace = append(replace, fmt.Sprint("PORT", i), port)
 	}
 	config := strings.NewReplacer(replace...).Replace(nginxConfig)
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return runNginx(t, program, dir, addrs)
+	start(t, program, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-e", filepath.Join(dir, "error.log"))
+	for _, addr := range addrs {
+		awaitPort(t, addr)
+	}
+	return addrs
 }
 
 func exists(file string) bool {
 	_, err := os.Stat(file)
 	return err == nil
-}
-
-func runNginx(t *testing.T, program, dir string, addrs []string) []string {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-e", filepath.Join(dir, "error.log"))
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	t.Cleanup(func() {
-		cancel()
-		cmd.Wait()
-	})
-	started := make(chan error, 1)
-	go func() { started <- cmd.Start() }()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	for range 500 {
-		c, err := net.Dial("tcp", addrs[2])
-		if err == nil {
-			c.Close()
-			return addrs
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
-	t.Fatalf("nginx does not listen: %s\n%s", stderr.String(), log)
-	return nil
 }
 
 // pathPieces are what the paths of the differential are made of.
