@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,8 +82,8 @@ type rig struct {
 	audit   string
 	log     *lockedBuffer
 	metrics *prometheus.Registry
-	dials   func(address string) string // where a dial really goes
-	track   func(net.Conn)              // told of connections to the proxy, or nil
+	dials   atomic.Pointer[func(address string) string] // where a dial really goes
+	track   func(net.Conn)                              // told of connections to the proxy, or nil
 }
 
 type lockedBuffer struct {
@@ -101,6 +102,12 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// redirect says where dials go from now on, while the proxy runs.
+func (r *rig) redirect(to func(address string) string) { r.dials.Store(&to) }
+
+// to is where a dial of address goes.
+func (r *rig) to(address string) string { return (*r.dials.Load())(address) }
 
 type option func(*rig, *proxy.Config)
 
@@ -144,17 +151,17 @@ func newRig(t *testing.T, h2 bool, handler http.HandlerFunc, options ...option) 
 	t.Cleanup(func() { log.Close() })
 	r.inject = injector.New(r.source)
 	r.route(apiHost)
-	r.dials = func(address string) string {
+	r.redirect(func(address string) string {
 		if strings.HasSuffix(address, ".test:443") {
 			return r.origin.Listener.Addr().String()
 		}
 		return address
-	}
+	})
 	cfg := proxy.Config{Injector: r.inject, Authority: authority, Audit: log, Token: secret.New(proxyToken),
 		RootCAs: roots, Registerer: r.metrics, Logger: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, network, r.dials(address))
+			return d.DialContext(ctx, network, r.to(address))
 		}}
 	for _, o := range options {
 		o(r, &cfg)

@@ -134,7 +134,7 @@ func TestGRPCInterop(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	r.dials = func(string) string { return "127.0.0.1:" + port }
+	r.redirect(func(string) string { return "127.0.0.1:" + port })
 	for _, name := range grpcCases {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -192,7 +192,7 @@ func TestH2Spec(t *testing.T) {
 		c.RootCAs.AppendCertsFromPEM(authority.RootPEM())
 		c.Logger = nil
 	})
-	r.dials = func(string) string { return bare.Listener.Addr().String() }
+	r.redirect(func(string) string { return bare.Listener.Addr().String() })
 	r.route("https://localhost:" + port)
 	go forwardThrough(front, r, "localhost:"+port)
 

@@ -393,13 +393,13 @@ func TestNothingIsLeft(t *testing.T) {
 				}
 			}, short, func(_ *rig, c *proxy.Config) { c.Limits.RequestHeader = 10 * time.Second })
 			r.route(apiHost, "gone.example.test")
-			dials := r.dials
-			r.dials = func(address string) string {
+			dials := *r.dials.Load()
+			r.redirect(func(address string) string {
 				if strings.HasPrefix(address, "gone.") {
 					return "127.0.0.1:1"
 				}
 				return dials(address)
-			}
+			})
 			conns := &connTracker{}
 			r.track = conns.add
 			tt.once(r)

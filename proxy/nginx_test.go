@@ -123,7 +123,7 @@ func TestPathsAgainstNginx(t *testing.T) {
 				c.RootCAs.AppendCertsFromPEM(authority.RootPEM())
 				c.Logger = nil
 			})
-			r.dials = func(string) string { return addrs[i] }
+			r.redirect(func(string) string { return addrs[i] })
 			r.route("https://" + apiHost + "/api")
 			seen := map[string]int{}
 			var c *tls.Conn

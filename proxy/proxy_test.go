@@ -119,7 +119,7 @@ func TestPlainHTTPIsForwardedWithoutCredential(t *testing.T) {
 	}
 	go plain.Serve(l)
 	t.Cleanup(func() { plain.Close() })
-	r.dials = func(string) string { return l.Addr().String() }
+	r.redirect(func(string) string { return l.Addr().String() })
 	req, _ := http.NewRequest("POST", "http://"+apiHost+"/x", strings.NewReader("body"))
 	req.Header.Set("Authorization", "Bearer mine")
 	resp, err := r.client(false).Do(req)
@@ -146,7 +146,7 @@ func TestPlainHTTPIsForwardedWithoutCredential(t *testing.T) {
 
 func TestPlaintextInsideCoveredConnect(t *testing.T) {
 	r := newRig(t, false, whoami)
-	r.dials = func(string) string { return "127.0.0.1:1" } // must not be TLS
+	r.redirect(func(string) string { return "127.0.0.1:1" }) // must not be TLS
 	c, br := r.connect(apiHost + ":443")
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: "+apiHost+"\r\n\r\n")
 	resp, err := http.ReadResponse(br, nil)
@@ -237,11 +237,11 @@ func TestRefusals(t *testing.T) {
 			return r.client(false).Get("http://" + apiHost + "/")
 		}, "egress_denied", 403},
 		{"origin unreachable", nil, func(r *rig) (*http.Response, error) {
-			r.dials = func(string) string { return "127.0.0.1:1" }
+			r.redirect(func(string) string { return "127.0.0.1:1" })
 			return r.client(true).Get("https://" + apiHost)
 		}, "upstream_unreachable", 502},
 		{"tunnel unreachable", nil, func(r *rig) (*http.Response, error) {
-			r.dials = func(string) string { return "127.0.0.1:1" }
+			r.redirect(func(string) string { return "127.0.0.1:1" })
 			return r.raw("CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: elsewhere.test\r\n" + r.authHeader() + "\r\n")
 		}, "upstream_unreachable", 502},
 		{"origin not trusted", []option{func(r *rig, c *proxy.Config) { c.RootCAs = r.trust }}, func(r *rig) (*http.Response, error) {

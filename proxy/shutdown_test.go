@@ -71,7 +71,7 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 		{"a tunnel", func(r *rig, reached chan struct{}) { r.connect("elsewhere.test:443"); reached <- struct{}{} }},
 		{"a tunnel whose client has ended its half", func(r *rig, reached chan struct{}) {
 			silent := newRawOrigin(r.t, func(c *rawConn) { <-r.t.Context().Done() })
-			r.dials = func(string) string { return silent.listen.Addr().String() }
+			r.redirect(func(string) string { return silent.listen.Addr().String() })
 			c, _ := r.connect("elsewhere.test:443")
 			c.(*net.TCPConn).CloseWrite()
 			time.Sleep(20 * time.Millisecond)

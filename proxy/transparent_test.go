@@ -58,13 +58,13 @@ func redirectedRig(t *testing.T, elsewhere map[string]string, options ...option)
 				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 			}
 		}
-		r.dials = func(address string) string {
+		r.redirect(func(address string) string {
 			d.note(address)
 			if to := elsewhere[address]; to != "" {
 				return to
 			}
 			return r.origin.Listener.Addr().String()
-		}
+		})
 	})
 	r := newRig(t, true, func(w http.ResponseWriter, req *http.Request) {
 		fmt.Fprintf(w, "%s %s", req.Host, strings.ReplaceAll(req.Header.Get("Authorization"), canary, "the-credential"))

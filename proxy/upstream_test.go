@@ -310,7 +310,7 @@ func TestChains(t *testing.T) {
 					}
 					return &url.URL{Scheme: tt.scheme, Host: host, User: url.UserPassword(user, password)}, nil
 				}
-				r.dials = func(address string) string {
+				r.redirect(func(address string) string {
 					if strings.HasPrefix(address, "proxy.test:") {
 						return f.addr()
 					}
@@ -318,9 +318,9 @@ func TestChains(t *testing.T) {
 						return r.origin.Listener.Addr().String()
 					}
 					return address
-				}
+				})
 			})
-			f.to = r.dials
+			f.to = r.to
 			r.route(apiHost, "direct.example.test")
 			for _, h2 := range []bool{false, true} {
 				resp, err := r.client(h2).Get("https://" + apiHost)

@@ -127,14 +127,12 @@ func asNobody(t *testing.T) func(*exec.Cmd) {
 	if os.Getuid() != 0 {
 		return nil
 	}
-	// The test binary lies where only its owner can reach it.
-	binary, err := os.ReadFile(os.Args[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	// The test binary lies where only its owner can reach it. Another process
+	// copies it: a child forked meanwhile would hold the copy open for writing,
+	// and nobody could execute it.
 	path := filepath.Join(nobodysDir(t), "vault.test")
-	if err := os.WriteFile(path, binary, 0o755); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("install", "-m", "755", os.Args[0], path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	return func(cmd *exec.Cmd) {
 		cmd.Path = path

@@ -269,16 +269,14 @@ func openDir(t *testing.T) string {
 	return dir
 }
 
-// copyProgram copies a program to where other users can run it.
+// copyProgram copies a program to where other users can run it. Another process
+// writes the copy: a child that this one forks meanwhile would hold the file
+// open for writing, and nobody could execute it ("text file busy").
 func copyProgram(t *testing.T, from string) string {
 	t.Helper()
-	b, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := openFile(t, filepath.Base(from), string(b))
-	if err := os.Chmod(path, 0o755); err != nil {
-		t.Fatal(err)
+	path := filepath.Join(openDir(t), filepath.Base(from))
+	if out, err := exec.Command("install", "-m", "755", from, path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	return path
 }
