@@ -58,7 +58,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.src.Read(p)
 	b.bytes += int64(n)
 	if !whole && b.src.drained() && b.cancel != nil {
-		b.c.watch.start(b.cancel) // nobody else reads from here on
+		b.c.watch.start(time.Now(), b.cancel) // nobody else reads from here on
 	}
 	return n, err
 }

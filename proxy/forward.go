@@ -37,6 +37,8 @@ type exchange struct {
 	replay     *replayBody
 
 	start  time.Time
+	sent   time.Time     // when it was last given to the origin's connection
+	end    time.Time     // when its outcome was known; zero before
 	waited time.Duration // for the origin's response head
 	headAt time.Duration // from start to the origin's response head
 	status int
@@ -93,7 +95,7 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 		if body, ok := r.Body.(*clientBody); ok {
 			body.cancel = &x.cancel
 		} else {
-			c.watch.start(&x.cancel)
+			c.watch.start(x.start, &x.cancel)
 		}
 		if c.ctx.Err() != nil { // cut before there was anything to cancel
 			x.cancel.cancel()
@@ -303,7 +305,7 @@ func (x *exchange) unanswered(err error) *Refusal {
 }
 
 func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Response, err error) {
-	began := time.Now()
+	x.sent = time.Now()
 	if x.scheme == "https" {
 		resp, err = x.p.origins.roundTrip(ctx, x, out)
 	} else {
@@ -314,7 +316,7 @@ func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Resp
 		resp, err = x.overTransport(ctx, t, out)
 	}
 	x.headAt = time.Since(x.start)
-	x.waited += x.headAt - began.Sub(x.start)
+	x.waited += x.headAt - x.sent.Sub(x.start)
 	return resp, err
 }
 

@@ -146,6 +146,8 @@ type watch struct {
 
 	mu     sync.Mutex // guards all below
 	state  watchState
+	since  time.Time // when it was armed
+	timed  bool      // timer will call read
 	cancel *canceller
 	done   chan struct{} // closed when the reader has ended
 	err    error         // what the reader met, valid once done is closed
@@ -159,15 +161,21 @@ const (
 	watchReading
 )
 
-// watchAfter is how long an answer may take before the client is watched. A
-// timer that is left from an earlier request may begin it sooner.
+// watchAfter is how long an answer may take before the client is watched.
 const watchAfter = 50 * time.Millisecond
 
-// start must only be called when nobody else reads from the connection.
-func (w *watch) start(cancel *canceller) {
+// start must only be called when nobody else reads from the connection. The
+// timer is left running from one request to the next, and looks when it fires
+// how old the present one is: to set and stop it for each would cost more than
+// everything else here.
+func (w *watch) start(now time.Time, cancel *canceller) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.state, w.cancel, w.err = watchArmed, cancel, nil
+	w.state, w.since, w.cancel, w.err = watchArmed, now, cancel, nil
+	if w.timed {
+		return
+	}
+	w.timed = true
 	if w.timer == nil {
 		w.timer = time.AfterFunc(watchAfter, w.read)
 		return
@@ -177,6 +185,12 @@ func (w *watch) start(cancel *canceller) {
 
 func (w *watch) read() {
 	w.mu.Lock()
+	if rest := watchAfter - time.Since(w.since); w.state == watchArmed && rest > 0 {
+		w.timer.Reset(rest)
+		w.mu.Unlock()
+		return
+	}
+	w.timed = false
 	if w.state != watchArmed {
 		w.mu.Unlock()
 		return
@@ -206,10 +220,7 @@ func (w *watch) stop() bool {
 		w.c.wakeReader()
 	}
 	w.mu.Unlock()
-	switch state {
-	case watchArmed:
-		w.timer.Stop()
-	case watchReading:
+	if state == watchReading {
 		<-w.done
 		w.c.calm()
 	}

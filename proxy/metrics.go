@@ -98,9 +98,8 @@ func (x *exchange) measure(outcome string) {
 	if x.route != nil {
 		provider = x.route.Provider
 	}
-	took := time.Since(x.start)
 	m.request(requestLabels{provider, outcome, codeClass(x.status), x.protocol}).Inc()
-	m.durationOf(provider).Observe(took.Seconds())
+	m.durationOf(provider).Observe(x.end.Sub(x.start).Seconds())
 	if up := x.up.Load(); up > 0 {
 		m.up.Add(float64(up))
 	}

@@ -77,7 +77,7 @@ func (o *origins) roundTrip(ctx context.Context, x *exchange, out *http.Request)
 			h.touch()
 			return x.overTransport(ctx, o.h2, out)
 		}
-		c := h.take()
+		c := h.take(x.sent)
 		if c == nil {
 			var err error
 			if c, err = h.connect(ctx, x, upgrade); err != nil {
@@ -121,10 +121,10 @@ func (o *origins) dialForH2(ctx context.Context, _, address string) (net.Conn, e
 }
 
 // take returns an idle connection that is still open, or nil.
-func (h *originHost) take() *originConn {
+func (h *originHost) take(now time.Time) *originConn {
 	for {
 		h.mu.Lock()
-		h.used = time.Now()
+		h.used = now
 		n := len(h.idle)
 		if n == 0 {
 			h.mu.Unlock()
@@ -134,7 +134,7 @@ func (h *originHost) take() *originConn {
 		h.idle[n-1] = nil
 		h.idle = h.idle[:n-1]
 		h.mu.Unlock()
-		if c.quiet() {
+		if c.quiet(now) {
 			c.reused = true
 			return c
 		}

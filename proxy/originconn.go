@@ -34,8 +34,8 @@ const justUsed = 5 * time.Millisecond
 
 // quiet reports whether an idle connection is still open with nothing to read:
 // an origin that has closed it, or that speaks unasked, is not written to.
-func (c *originConn) quiet() bool {
-	return c.br.Buffered() == 0 && (time.Since(c.since) < justUsed || nothingToRead(c.nc.NetConn()))
+func (c *originConn) quiet(now time.Time) bool {
+	return c.br.Buffered() == 0 && (now.Sub(c.since) < justUsed || nothingToRead(c.nc.NetConn()))
 }
 
 // exchange sends a request and reads the head of its answer. again says that

@@ -41,6 +41,14 @@ func removeHopByHop(r *http.Request) error {
 	if !hasHopByHop(r.Header) {
 		return nil
 	}
+	// What most HTTP/1.1 clients send, although it is the default, names no
+	// other field and needs no closer look.
+	if v := r.Header["Connection"]; len(v) == 1 && strings.EqualFold(v[0], "keep-alive") {
+		delete(r.Header, "Connection")
+		if !hasHopByHop(r.Header) {
+			return nil
+		}
+	}
 	upgrade := upgradeType(r.Header)
 	trailers := false
 	for _, v := range r.Header["Te"] {

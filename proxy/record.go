@@ -51,6 +51,7 @@ func (x *exchange) refuse(ref *Refusal) ending {
 	if x.route != nil && ref.Provider == "" {
 		ref.Provider = x.route.Provider
 	}
+	x.end = time.Now()
 	e := x.event("refuse", "denied")
 	e.Code, e.Status, e.Provider = string(ref.Code), ref.Status(), ref.Provider
 	var err error
@@ -73,6 +74,7 @@ func (x *exchange) refuse(ref *Refusal) ending {
 
 // finish records an exchange that the origin answered.
 func (x *exchange) finish() {
+	x.end = time.Now()
 	outcome := "passed"
 	if x.route != nil {
 		outcome = "injected"
@@ -87,6 +89,7 @@ func (x *exchange) finish() {
 // abandoned records an exchange whose client had gone before there was an
 // answer. Its credential may have been sent.
 func (x *exchange) abandoned() ending {
+	x.end = time.Now()
 	if x.reserved {
 		x.reserved = false
 		e := x.event("inject", "failed")
@@ -108,9 +111,9 @@ func (x *exchange) release() {
 }
 
 func (x *exchange) event(name, outcome string) audit.Event {
-	e := audit.Event{Event: name, Outcome: outcome, Method: x.r.Method, Scheme: x.scheme,
+	e := audit.Event{Time: x.end, Event: name, Outcome: outcome, Method: x.r.Method, Scheme: x.scheme,
 		Host: x.target.Host, Port: int(x.target.Port), Path: x.path, Status: x.status,
-		BytesIn: x.up.Load(), BytesOut: x.down, Duration: time.Since(x.start), Protocol: x.protocol}
+		BytesIn: x.up.Load(), BytesOut: x.down, Duration: x.end.Sub(x.start), Protocol: x.protocol}
 	if x.route != nil {
 		e.Provider, e.Connection = x.route.Provider, x.route.Connection
 	}

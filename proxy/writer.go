@@ -196,10 +196,14 @@ func (w *h1Writer) line(status int) {
 // lineBreaks keeps a value from an HTTP/2 origin from adding a line here.
 var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ", "\x00", " ")
 
+func hasLineBreak(v string) bool {
+	return strings.IndexByte(v, '\r') >= 0 || strings.IndexByte(v, '\n') >= 0 || strings.IndexByte(v, 0) >= 0
+}
+
 func (w *h1Writer) fields(h http.Header) {
 	for name, values := range h {
 		for _, v := range values {
-			if strings.ContainsAny(v, "\r\n\x00") {
+			if hasLineBreak(v) {
 				v = lineBreaks.Replace(v)
 			}
 			w.string(name)
