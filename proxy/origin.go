@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -136,6 +135,7 @@ func (h *originHost) take(now time.Time) *originConn {
 		h.mu.Unlock()
 		if c.quiet(now) {
 			c.reused = true
+			c.takeBuffers()
 			return c
 		}
 		c.close()
@@ -170,7 +170,7 @@ func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*or
 		return nil, nil
 	}
 	c := &originConn{host: h, p: x.p, nc: tc}
-	c.br, c.bw = bufio.NewReaderSize(tc, 4<<10), bufio.NewWriterSize(tc, 4<<10)
+	c.takeBuffers()
 	return c, nil
 }
 
@@ -207,9 +207,20 @@ func originReason(err error) string {
 	return handshakeReason(err)
 }
 
-// put keeps a connection for the next request. A host that was forgotten while
-// its request took long is one anew.
+// put keeps a connection for the next request, unless its origin has sent more
+// than it was asked for.
 func (h *originHost) put(c *originConn) {
+	if c.br.Buffered() > 0 {
+		c.close()
+		return
+	}
+	c.lendBuffers()
+	h.keep(c)
+}
+
+// keep is the rest of put. A host that was forgotten while its request took long
+// is one anew.
+func (h *originHost) keep(c *originConn) {
 	c.since = time.Now()
 	h.mu.Lock()
 	h.used = c.since
@@ -223,7 +234,7 @@ func (h *originHost) put(c *originConn) {
 	case c == nil:
 	case dropped && c.p.ctx.Err() == nil:
 		c.host = c.p.origins.host(h.target)
-		c.host.put(c)
+		c.host.keep(c)
 	default:
 		c.close()
 	}

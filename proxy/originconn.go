@@ -17,13 +17,30 @@ type originConn struct {
 	host   *originHost
 	p      *Proxy
 	nc     *tls.Conn
-	br     *bufio.Reader
-	bw     *bufio.Writer
+	br     *bufio.Reader // nil while the connection is idle
+	bw     *bufio.Writer // likewise
 	reused bool
 	since  time.Time // when it became idle
 }
 
 func (c *originConn) close() { c.nc.Close() }
+
+// takeBuffers makes the connection ready for use, lendBuffers for waiting: an
+// idle connection costs what it cannot do without. Nothing is lent by close,
+// when somebody may still be reading or writing.
+func (c *originConn) takeBuffers() {
+	c.br, c.bw = readers.Get().(*bufio.Reader), writers.Get().(*bufio.Writer)
+	c.br.Reset(c.nc)
+	c.bw.Reset(c.nc)
+}
+
+func (c *originConn) lendBuffers() {
+	c.br.Reset(nil)
+	readers.Put(c.br)
+	c.bw.Reset(nil)
+	writers.Put(c.bw)
+	c.br, c.bw = nil, nil
+}
 
 // abort implements aborter: it makes whoever uses the connection fail.
 func (c *originConn) abort() { c.nc.NetConn().Close() }
@@ -35,7 +52,7 @@ const justUsed = 5 * time.Millisecond
 // quiet reports whether an idle connection is still open with nothing to read:
 // an origin that has closed it, or that speaks unasked, is not written to.
 func (c *originConn) quiet(now time.Time) bool {
-	return c.br.Buffered() == 0 && (now.Sub(c.since) < justUsed || nothingToRead(c.nc.NetConn()))
+	return now.Sub(c.since) < justUsed || nothingToRead(c.nc.NetConn())
 }
 
 // exchange sends a request and reads the head of its answer. again says that

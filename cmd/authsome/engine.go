@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,16 +95,9 @@ type engineConfig struct {
 	updated   func()                                                  // called when the routes were made anew; may be nil
 }
 
-// gcPercent trades a few megabytes for CPU time: the live heap of a proxy is
-// small, and collecting at twice its size would be most of its work.
-const gcPercent = 400
-
 // startEngine makes the authority, the routes and the proxy. Nothing listens
 // yet. Routes follow the vault until stop.
 func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engineConfig) (*engine, error) {
-	if a.getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	e := &engine{client: client, injector: injector.New(client.Broker), registry: prometheus.NewRegistry()}
 	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authsome_refresh_total", Help: "Token refreshes by outcome."},
 		[]string{"provider", "outcome"})
@@ -115,6 +107,7 @@ func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engi
 	e.granted.Store(&granted{cfg.grants, cfg.choose})
 	watchCtx, stop := context.WithCancel(ctx)
 	e.stopWatch = stop
+	proxy.TuneMemory(watchCtx, a.getenv("GOGC") != "")
 	if err := client.Broker.Watch(watchCtx, func() { e.update(a) }); err != nil {
 		stop()
 		return nil, err

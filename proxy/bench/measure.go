@@ -52,9 +52,9 @@ type scale struct {
 
 var (
 	quick = scale{rounds: 2, idleRounds: 1, budget: 58 * time.Second, last: 12 * time.Second, keep: 400 * time.Millisecond, fresh: 300 * time.Millisecond, warm: 100 * time.Millisecond,
-		conns: []int{1, 64}, events: 4, idle: 500, settle: 400 * time.Millisecond}
+		conns: []int{1, 64}, events: 4, idle: 500, settle: 4 * time.Second}
 	full = scale{rounds: 6, idleRounds: 2, budget: 590 * time.Second, last: 90 * time.Second, keep: time.Second, fresh: time.Second, warm: 250 * time.Millisecond,
-		conns: []int{1, 64, 256}, events: 10, idle: 1000, settle: 1500 * time.Millisecond, extras: true}
+		conns: []int{1, 64, 256}, events: 10, idle: 1000, settle: 4 * time.Second, extras: true}
 )
 
 // The workers of the new-connection load, and the bytes through a tunnel.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"authsome/ca"
 	"authsome/injector"
@@ -35,13 +34,8 @@ func main() {
 	contestant.Run(rig.Ready{Proxy: l.Addr().String(), Token: token})
 }
 
-// gcPercent is what "authsome run" sets.
-const gcPercent = 400
-
 func newProxy(ctx context.Context, env *contestant.Env) (*proxy.Proxy, error) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	proxy.TuneMemory(ctx, os.Getenv("GOGC") != "")
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	authority, err := ca.New(ctx, ca.Config{PermittedDNS: []string{rig.H1Host, rig.H2Host}, Logger: logger})
 	if err != nil {
