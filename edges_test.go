@@ -22,19 +22,20 @@ const module = "authsome"
 // down only: from the command to the proxy, from the proxy to what decides and
 // signs, from the flows to the vault. A new edge is a decision: make it here.
 var edges = map[string][]string{
-	"":                      {"flows", "flows/imports", "injector", "provider", "vault", "vault/audit", "vault/secret"},
-	"ca":                    {},
-	"flows":                 {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
-	"flows/imports":         {"flows", "provider", "vault/secret"},
-	"flows/oauth":           {"provider", "vault/secret"},
-	"flows/pages":           {"flows/oauth", "vault/secret"},
-	"injector":              {"provider", "vault/secret"},
-	"provider":              {},
-	"proxy":                 {"ca", "injector", "provider", "vault/audit", "vault/secret"},
-	"vault":                 {"vault/audit", "vault/secret"},
-	"vault/audit":           {},
-	"vault/secret":          {},
-	"flows/oauth/oauthtest": {}, // servers for tests
+	"":                        {"flows", "flows/imports", "injector", "provider", "vault", "vault/audit", "vault/secret"},
+	"ca":                      {},
+	"flows":                   {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
+	"flows/imports":           {"flows", "provider", "vault/secret"},
+	"flows/oauth":             {"provider", "vault/secret"},
+	"flows/pages":             {"flows/oauth", "vault/secret"},
+	"injector":                {"provider", "vault/secret"},
+	"provider":                {},
+	"proxy":                   {"ca", "injector", "provider", "proxy/internal/xconnect", "vault/audit", "vault/secret"},
+	"proxy/internal/xconnect": {}, // a switch in net/http
+	"vault":                   {"vault/audit", "vault/secret"},
+	"vault/audit":             {},
+	"vault/secret":            {},
+	"flows/oauth/oauthtest":   {}, // servers for tests
 
 	"flows/imports/importstest": {}, // homes for tests
 }

@@ -146,7 +146,10 @@ func (c *conn) lingeringClose() {
 
 // closeWrite ends our half of a connection, if it has halves. A TLS connection
 // sends close_notify, without which strict clients take the end for an attack.
-func closeWrite(c net.Conn) {
+func closeWrite(c net.Conn) { closeWriteOf(c) }
+
+// closeWriteOf is closeWrite for what is no connection of its own.
+func closeWriteOf(c any) {
 	if h, ok := c.(interface{ CloseWrite() error }); ok {
 		h.CloseWrite()
 	}

@@ -23,9 +23,10 @@ type exchange struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	scheme   string
-	protocol string // "http/1.1", "h2", "websocket" or "upgrade"
-	path     string // as the client wrote it, without the query
-	query    string // as the client wrote it
+	protocol string    // "http/1.1", "h2", "websocket" or "upgrade"
+	extended io.Reader // what the client sends in a WebSocket on an HTTP/2 stream, or nil
+	path     string    // as the client wrote it, without the query
+	query    string    // as the client wrote it
 	target   injector.Target
 	idle     idle // bounds how long its bodies stand still
 	cancel   canceller
@@ -113,7 +114,10 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 	case ref != nil:
 		return nil, x.refuse(ref)
 	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
+	switch {
+	case x.extended != nil:
+		return x.respondExtended(resp)
+	case resp.StatusCode == http.StatusSwitchingProtocols:
 		return nil, x.upgrade(resp)
 	}
 	return x.respond(resp)
@@ -131,7 +135,7 @@ func (x *exchange) context() context.Context {
 // prepare decides about the request and makes it ready for the origin.
 func (x *exchange) prepare(ctx context.Context) *Refusal {
 	if x.r.ProtoMajor == 2 {
-		if err := strictH2(x.r); err != nil {
+		if err := errors.Join(x.asExtended(), strictH2(x.r)); err != nil {
 			return refuse(CodeBadRequest, err)
 		}
 	}

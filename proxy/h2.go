@@ -106,10 +106,16 @@ func (f *feed) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
 // would read as something else: two hosts, two lengths, a request line with more
 // than two spaces. What is left can be said in both versions alike.
 func strictH2(r *http.Request) error {
-	if !httpguts.ValidHeaderFieldName(r.Method) || r.Method == http.MethodConnect {
+	if !httpguts.ValidHeaderFieldName(r.Method) {
 		return fmt.Errorf("%w: method", errHead)
 	}
-	target, err := requestTarget(r.Method, r.RequestURI)
+	// A CONNECT that gets here is an extended one, with a path (RFC 8441
+	// section 4).
+	method := r.Method
+	if method == http.MethodConnect {
+		method = http.MethodGet
+	}
+	target, err := requestTarget(method, r.RequestURI)
 	if err != nil {
 		return err
 	}

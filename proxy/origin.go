@@ -29,6 +29,7 @@ type originHost struct {
 	target injector.Target
 	config *tls.Config
 	h2     atomic.Bool // the origin was last seen to choose HTTP/2
+	plain  atomic.Bool // the origin takes no extended CONNECT
 
 	mu      sync.Mutex // guards all below
 	idle    []*originConn
@@ -69,6 +70,16 @@ func (o *origins) host(t injector.Target) *originHost {
 // roundTrip sends out to its target. The answer's body must be closed.
 func (o *origins) roundTrip(ctx context.Context, x *exchange, out *http.Request) (*http.Response, error) {
 	h := o.host(x.target)
+	if x.extended != nil && !h.plain.Load() {
+		resp, err := h.extended(ctx, x, out)
+		if !errors.Is(err, errNoExtended) {
+			return resp, err
+		}
+		h.plain.Store(true)
+	}
+	if x.extended != nil {
+		out = asUpgrade(out)
+	}
 	// An upgrade needs HTTP/1.1 (RFC 9113 section 8.6).
 	upgrade := x.protocol == "websocket" || x.protocol == "upgrade"
 	for {

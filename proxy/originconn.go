@@ -281,5 +281,8 @@ type upgradedBody struct{ *originBody }
 // Read implements io.Reader.
 func (b *upgradedBody) Read(p []byte) (int, error) { return b.c.br.Read(p) }
 
+// CloseWrite ends our half of the connection.
+func (b *upgradedBody) CloseWrite() error { return b.c.nc.CloseWrite() }
+
 // Write implements io.Writer.
 func (b *upgradedBody) Write(p []byte) (int, error) { return b.c.nc.Write(p) }

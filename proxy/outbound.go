@@ -77,7 +77,7 @@ func (x *exchange) outbound() *http.Request {
 	out := x.r
 	out.Host = x.authority()
 	x.retarget(out)
-	if out.Body == nil || out.Body == http.NoBody || out.ContentLength == 0 {
+	if out.Body == nil || out.Body == http.NoBody || out.ContentLength == 0 || x.extended != nil {
 		out.Body = nil
 		return out
 	}

@@ -63,11 +63,11 @@ func (x *exchange) join(origin io.ReadWriteCloser) {
 	defer guard.Stop()
 	up := make(chan int64, 1)
 	go func() {
-		n := pipe(origin, readerOf(client, x.c.br), guard, x.p.limits.IdleUpgrade)
+		n, _ := pipe(origin, readerOf(client, x.c.br), guard, x.p.limits.IdleUpgrade)
 		origin.Close()
 		up <- n
 	}()
-	x.down = pipe(client, origin, guard, x.p.limits.IdleUpgrade)
+	x.down, _ = pipe(client, origin, guard, x.p.limits.IdleUpgrade)
 	closeWrite(client) // close_notify tells the client that this is the end
 	client.SetReadDeadline(time.Now().Add(drainTime))
 	x.up.Store(<-up)
@@ -78,7 +78,8 @@ func readerOf(c net.Conn, br *bufio.Reader) io.Reader {
 	return takeAhead(c, br)
 }
 
-func pipe(dst io.Writer, src io.Reader, guard *time.Timer, idle time.Duration) (total int64) {
+// pipe copies until src ends, of which a nil error tells, or something fails.
+func pipe(dst io.Writer, src io.Reader, guard *time.Timer, idle time.Duration) (total int64, err error) {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	for {
@@ -86,12 +87,15 @@ func pipe(dst io.Writer, src io.Reader, guard *time.Timer, idle time.Duration) (
 		if n > 0 {
 			guard.Reset(idle)
 			if _, err := dst.Write((*buf)[:n]); err != nil {
-				return total
+				return total, err
 			}
 			total += int64(n)
 		}
+		if err == io.EOF {
+			return total, nil
+		}
 		if err != nil {
-			return total
+			return total, err
 		}
 	}
 }
