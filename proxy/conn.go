@@ -36,6 +36,7 @@ type conn struct {
 	idle    atomic.Bool                   // waiting for a request: may be closed at once
 	token   atomic.Pointer[authenticator] // accepted its last token; nil: came in without
 
+	wire      *bulkConn       // below the inside's TLS, or nil
 	transport *http.Transport // for its plaintext requests; nil: the proxy's
 }
 

@@ -61,7 +61,7 @@ func (s *h2Server) close()                       { s.server.Close() }
 
 // carrier is what an intercepted connection's TLS runs over.
 type carrier struct {
-	net.Conn
+	bulkConn
 	c      *conn
 	once   sync.Once
 	closed chan struct{}
@@ -71,12 +71,6 @@ type carrier struct {
 func (c *carrier) Close() error {
 	defer c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
-}
-
-// CloseWrite implements the half close of the connection below.
-func (c *carrier) CloseWrite() error {
-	closeWrite(c.Conn)
-	return nil
 }
 
 // feed is the listener of a server whose connections are made elsewhere.

@@ -10,7 +10,7 @@ import (
 // intercept ends the client's TLS and serves the requests inside it.
 func (p *Proxy) intercept(c *conn, config *tls.Config) {
 	defer p.metrics.open("intercept")()
-	carrier := &carrier{Conn: takeAhead(c.rwc, c.br), c: c, closed: make(chan struct{})}
+	carrier := &carrier{bulkConn: bulkConn{Conn: takeAhead(c.rwc, c.br)}, c: c, closed: make(chan struct{})}
 	inner := tls.Server(carrier, config)
 	ctx, cancel := context.WithTimeout(c.ctx, p.limits.RequestHeader)
 	c.raw.SetDeadline(time.Now().Add(p.limits.RequestHeader))
@@ -21,6 +21,7 @@ func (p *Proxy) intercept(c *conn, config *tls.Config) {
 		return
 	}
 	c.over(inner)
+	c.wire = &carrier.bulkConn
 	c.calm()
 	c.secure = true
 	if inner.ConnectionState().NegotiatedProtocol == "h2" {

@@ -193,7 +193,7 @@ func (h *originHost) dial(ctx context.Context, p *Proxy, config *tls.Config) (*t
 	if err != nil {
 		return nil, err
 	}
-	tc := tls.Client(nc, config)
+	tc := tls.Client(&bulkConn{Conn: nc}, config)
 	shakeCtx, cancel := context.WithTimeout(ctx, p.limits.Dial)
 	defer cancel()
 	if err := tc.HandshakeContext(shakeCtx); err != nil {

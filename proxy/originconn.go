@@ -81,6 +81,7 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 		return nil, again, err
 	}
 	body := &originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
+	_, body.hurries = resp.Body.(*lengthBody)
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		resp.Body = &upgradedBody{originBody: body}
@@ -235,6 +236,23 @@ type originBody struct {
 	sent     *sending
 	reusable bool
 	over     bool
+	hurries  bool // reading may fail for now, and go on
+}
+
+// more reads what has come already.
+func (b *originBody) more(p []byte) (total int) {
+	wire := b.c.nc.NetConn().(*bulkConn)
+	wire.hurry = true
+	defer func() { wire.hurry = false }()
+	for len(p) >= recordBytes {
+		n, err := b.Read(p)
+		total += n
+		p = p[n:]
+		if err != nil { // if there is more to it, the next Read says so
+			break
+		}
+	}
+	return total
 }
 
 // Buffered returns how much can be read without waiting.

@@ -14,6 +14,9 @@ import (
 func nothingToRead(c net.Conn) bool {
 	for {
 		switch inner := c.(type) {
+		case *bulkConn:
+			c = inner.Conn
+			continue
 		case *buffered:
 			if len(inner.ahead) > 0 {
 				return false

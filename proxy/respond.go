@@ -80,15 +80,16 @@ func (x *exchange) stream(resp *http.Response) error {
 	defer copyBuffers.Put(buf)
 	for {
 		n, readErr := resp.Body.Read(*buf)
+		if readErr == nil && n >= recordBytes/2 {
+			n += moreOf(resp.Body, (*buf)[n:])
+		}
 		if n > 0 {
 			x.moved()
 			x.extend()
-			if _, err := x.w.Write((*buf)[:n]); err != nil {
+			if err := x.write((*buf)[:n], readErr == nil); err != nil {
 				return err
 			}
-			if x.down += int64(n); readErr == nil {
-				flusher.Flush()
-			}
+			x.down += int64(n)
 		}
 		if readErr == io.EOF {
 			return nil
@@ -97,6 +98,29 @@ func (x *exchange) stream(resp *http.Response) error {
 			return readErr
 		}
 	}
+}
+
+// write passes on a piece of the body, and flushes it unless it is the last.
+func (x *exchange) write(p []byte, flush bool) error {
+	if x.c.wire == nil || x.r.ProtoMajor != 1 || len(p) <= recordBytes {
+		_, err := x.w.Write(p)
+		if err == nil && flush {
+			x.w.(http.Flusher).Flush()
+		}
+		return err
+	}
+	x.c.wire.hold()
+	_, err := x.w.Write(p)
+	x.w.(http.Flusher).Flush()
+	return errors.Join(err, x.c.wire.send())
+}
+
+// moreOf reads what a body has to give without waiting.
+func moreOf(body io.Reader, p []byte) int {
+	if b, ok := body.(*originBody); ok && b.hurries {
+		return b.more(p)
+	}
+	return 0
 }
 
 // whole passes on a body that came together with its head.
