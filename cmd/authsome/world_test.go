@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -144,8 +145,14 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			Env: []string{"GIT_PROJECT_ROOT=" + w.repo, "GIT_HTTP_EXPORT_ALL=1"}}).ServeHTTP(rw, r)
 		return
 	}
-	body, _ := io.ReadAll(r.Body)
-	fmt.Fprintf(rw, "welcome %s %d\n", r.Method, len(body))
+	n, _ := io.Copy(io.Discard, r.Body)
+	if size := r.URL.Query().Get("size"); size != "" {
+		rw.Header().Set("Content-Length", size)
+		left, _ := strconv.ParseInt(size, 10, 64)
+		io.CopyN(rw, zeros{}, left)
+		return
+	}
+	fmt.Fprintf(rw, "welcome %s %d\n", r.Method, n)
 }
 
 func authorized(r *http.Request) bool {
