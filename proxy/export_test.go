@@ -25,3 +25,13 @@ func ReadServerName(c net.Conn) (read []byte, name string, err error) {
 func (p *Proxy) ServeAsRedirected(nc net.Conn, dst netip.AddrPort) {
 	p.admit(nc, func(c *conn) { p.serveDestined(c, dst) })
 }
+
+// Sniff says what a stream's first bytes are taken for, and how many of them
+// were looked at.
+func Sniff(stream []byte) (spoken string, looked int) {
+	got := sniff(stream[0], func(n int) []byte {
+		looked = max(looked, n)
+		return stream[:min(n, len(stream))]
+	})
+	return map[protocol]string{protocolTLS: "tls", protocolHTTP: "http", protocolOther: "other"}[got], looked
+}

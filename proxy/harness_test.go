@@ -71,7 +71,7 @@ func (s *source) set(value string, err error) {
 
 // rig is a proxy with an origin behind it.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	proxy   *proxy.Proxy
 	addr    string // of the proxy
 	origin  *httptest.Server
@@ -113,7 +113,7 @@ type option func(*rig, *proxy.Config)
 
 // newRig starts an origin with handler and a proxy that routes apiHost to it.
 // h2 says whether the origin offers HTTP/2.
-func newRig(t *testing.T, h2 bool, handler http.HandlerFunc, options ...option) *rig {
+func newRig(t testing.TB, h2 bool, handler http.HandlerFunc, options ...option) *rig {
 	t.Helper()
 	r := &rig{t: t, source: &source{value: canary}, log: &lockedBuffer{}, metrics: prometheus.NewRegistry(),
 		audit: filepath.Join(t.TempDir(), "audit.log")}
