@@ -90,6 +90,7 @@ func (p *Proxy) tunnelUnknown(c *conn, r *http.Request) {
 	defer cancel()
 	origin, err := p.dialTarget(ctx, c.target)
 	if err != nil {
+		p.metrics.tunnels.WithLabelValues("failed").Inc()
 		p.report(c, r, upstreamRefusal(err))
 		return
 	}

@@ -210,7 +210,7 @@ func (x *exchange) joinExtended(origin io.ReadWriteCloser) error {
 	defer guard.Stop()
 	up := make(chan int64, 1)
 	go func() {
-		n, err := pipe(origin, x.extended, guard, idle)
+		n, err := x.pipe(origin, x.extended, guard, "up")
 		if err == nil {
 			closeWriteOf(origin)
 		} else {
@@ -218,7 +218,7 @@ func (x *exchange) joinExtended(origin io.ReadWriteCloser) error {
 		}
 		up <- n
 	}()
-	down, err := pipe(&flushed{x.w, control}, origin, guard, idle)
+	down, err := x.pipe(&flushed{x.w, control}, origin, guard, "down")
 	x.down = down
 	if err != nil {
 		x.cancel.cancel()

@@ -17,7 +17,9 @@ func (p *Proxy) intercept(c *conn, config *tls.Config) {
 	err := inner.HandshakeContext(ctx)
 	cancel()
 	if err != nil {
-		p.handshakeFailed(c, err)
+		if c.ctx.Err() == nil { // else it was cut by Shutdown
+			p.handshakeFailed(c, err)
+		}
 		return
 	}
 	c.over(inner)

@@ -26,7 +26,7 @@ type metrics struct {
 	refusals        *prometheus.CounterVec
 	handshakeErrors *prometheus.CounterVec
 	ambiguous       prometheus.GaugeFunc
-	up, down        prometheus.Counter // of moved, for requests
+	up, down        prometheus.Counter // of moved, for requests and their answers
 
 	mu              sync.RWMutex // guards all below
 	requestCounters map[requestLabels]prometheus.Counter
@@ -53,7 +53,7 @@ func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
 		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "authsome_active_connections", Help: "Open client connections; one inside another counts as both."}, []string{"kind"}),
 		moved: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "authsome_bytes_total", Help: "Body and tunnel bytes, up to the origin and down to the client."}, []string{"direction", "kind"}),
+			Name: "authsome_bytes_total", Help: "Body and tunnel bytes as they move, up to the origin and down to the client."}, []string{"direction", "kind"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "authsome_refusals_total", Help: "Refusals by code."}, []string{"code"}),
 		handshakeErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -64,10 +64,7 @@ func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
 	}
 	m.up, m.down = m.moved.WithLabelValues("up", "request"), m.moved.WithLabelValues("down", "response")
 	m.requestCounters, m.durations = make(map[requestLabels]prometheus.Counter), make(map[string]prometheus.Observer)
-	// Every known code shows from the start, so that a rate has a beginning.
-	for code := range refusals {
-		m.refusals.WithLabelValues(string(code))
-	}
+	m.begin()
 	if reg == nil {
 		return m, nil
 	}
@@ -77,6 +74,30 @@ func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)
+}
+
+// begin shows every series with fixed labels from the start: to a rate, one that
+// appears with its first event has had none.
+func (m *metrics) begin() {
+	for code := range refusals {
+		m.refusals.WithLabelValues(string(code))
+	}
+	for _, outcome := range []string{"ok", "failed", "not_redirected"} {
+		m.tunnels.WithLabelValues(outcome)
+	}
+	for _, kind := range []string{"client", "redirected", "intercept", "tunnel", "upgrade"} {
+		m.active.WithLabelValues(kind)
+	}
+	for _, direction := range []string{"up", "down"} {
+		m.moved.WithLabelValues(direction, "tunnel")
+		m.moved.WithLabelValues(direction, "upgrade")
+	}
+	for _, reason := range []string{"server_name", "untrusted", "alert", "not_tls", "timeout", "closed", "other"} {
+		m.handshakeErrors.WithLabelValues("client", reason)
+		if reason != "server_name" { // the origin names none
+			m.handshakeErrors.WithLabelValues("origin", reason)
+		}
+	}
 }
 
 // open counts a connection for as long as it lasts.
@@ -100,12 +121,6 @@ func (x *exchange) measure(outcome string) {
 	}
 	m.request(requestLabels{provider, outcome, codeClass(x.status), x.protocol}).Inc()
 	m.durationOf(provider).Observe(x.end.Sub(x.start).Seconds())
-	if up := x.up.Load(); up > 0 {
-		m.up.Add(float64(up))
-	}
-	if x.down > 0 {
-		m.down.Add(float64(x.down))
-	}
 	if x.waited > 0 {
 		// What follows the answer's head is the origin's time and the
 		// client's; the proxy's own is what came before it.
@@ -155,8 +170,7 @@ func codeClass(status int) string {
 	return codeClasses[status/100]
 }
 
-// handshakeReason names what went wrong in a client's handshake, from a fixed
-// set.
+// handshakeReason names what went wrong in a handshake, from a fixed set.
 func handshakeReason(err error) string {
 	var record tls.RecordHeaderError
 	var name *ca.TargetMismatchError
@@ -169,7 +183,7 @@ func handshakeReason(err error) string {
 			return "untrusted"
 		}
 		return "alert"
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, errHello):
 		return "not_tls"
 	case isTimeout(err):
 		return "timeout"

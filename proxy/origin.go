@@ -198,7 +198,9 @@ func (h *originHost) dial(ctx context.Context, p *Proxy, config *tls.Config) (*t
 	defer cancel()
 	if err := tc.HandshakeContext(shakeCtx); err != nil {
 		nc.Close()
-		p.metrics.handshakeErrors.WithLabelValues("origin", originReason(err)).Inc()
+		if ctx.Err() == nil { // else the client has gone: no fault of the origin's
+			p.metrics.handshakeErrors.WithLabelValues("origin", originReason(err)).Inc()
+		}
 		return nil, &originTLSError{err}
 	}
 	return tc, nil

@@ -89,7 +89,7 @@ func (x *exchange) stream(resp *http.Response) error {
 			if err := x.write((*buf)[:n], readErr == nil); err != nil {
 				return err
 			}
-			x.down += int64(n)
+			x.sentDown(n)
 		}
 		if readErr == io.EOF {
 			return nil
@@ -136,8 +136,15 @@ func (x *exchange) whole(b *originBody, n int) error {
 	b.c.br.Discard(n)
 	b.Reader.(*lengthBody).n = 0
 	b.finish()
-	x.down = int64(n)
+	x.sentDown(n)
 	return nil
+}
+
+// sentDown counts what was written to the client, at once: an answer may last
+// for hours.
+func (x *exchange) sentDown(n int) {
+	x.down += int64(n)
+	x.p.metrics.down.Add(float64(n))
 }
 
 // extend gives the client time to take the next piece. HTTP/2 connections have
@@ -165,6 +172,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.x.up.Add(int64(n))
+	b.x.p.metrics.up.Add(float64(n))
 	if err != nil {
 		if b.begun {
 			b.x.endUp()

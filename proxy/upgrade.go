@@ -63,11 +63,11 @@ func (x *exchange) join(origin io.ReadWriteCloser) {
 	defer guard.Stop()
 	up := make(chan int64, 1)
 	go func() {
-		n, _ := pipe(origin, readerOf(client, x.c.br), guard, x.p.limits.IdleUpgrade)
+		n, _ := x.pipe(origin, readerOf(client, x.c.br), guard, "up")
 		origin.Close()
 		up <- n
 	}()
-	x.down, _ = pipe(client, origin, guard, x.p.limits.IdleUpgrade)
+	x.down, _ = x.pipe(client, origin, guard, "down")
 	closeWrite(client) // close_notify tells the client that this is the end
 	client.SetReadDeadline(time.Now().Add(drainTime))
 	x.up.Store(<-up)
@@ -79,17 +79,19 @@ func readerOf(c net.Conn, br *bufio.Reader) io.Reader {
 }
 
 // pipe copies until src ends, of which a nil error tells, or something fails.
-func pipe(dst io.Writer, src io.Reader, guard *time.Timer, idle time.Duration) (total int64, err error) {
+func (x *exchange) pipe(dst io.Writer, src io.Reader, guard *time.Timer, direction string) (total int64, err error) {
+	moved := x.p.metrics.moved.WithLabelValues(direction, "upgrade")
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
 	for {
 		n, err := src.Read(*buf)
 		if n > 0 {
-			guard.Reset(idle)
+			guard.Reset(x.p.limits.IdleUpgrade)
 			if _, err := dst.Write((*buf)[:n]); err != nil {
 				return total, err
 			}
 			total += int64(n)
+			moved.Add(float64(n))
 		}
 		if err == io.EOF {
 			return total, nil

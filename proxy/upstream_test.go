@@ -149,23 +149,6 @@ func via(c *proxy.Config, u *url.URL) {
 	c.UpstreamProxy = func(*url.URL) (*url.URL, error) { return u, nil }
 }
 
-// Reasons of failed handshakes are counted apart, on both sides.
-func TestHandshakeErrorsAreCounted(t *testing.T) {
-	r := newRig(t, false, whoami)
-	raw, _ := r.connect(apiHost + ":443")
-	if tls.Client(raw, &tls.Config{RootCAs: r.roots, ServerName: apiHost, MaxVersion: tls.VersionTLS12}).Handshake() == nil {
-		t.Fatal("the handshake succeeded")
-	}
-	raw.Close()
-	eventually(t, `handshake_errors{side="client",reason="untrusted"}`, func() bool {
-		return r.metric("authsome_tls_handshake_errors_total", "side=client", "reason=untrusted") == 1
-	})
-	raw, _ = r.connect(apiHost + ":443")
-	raw.Write([]byte{0x16, 3, 1, 0, 4, 1, 0, 0, 0})
-	raw.Close()
-	eventually(t, "a second error", func() bool { return r.metric("authsome_tls_handshake_errors_total", "side=client") == 2 })
-}
-
 // forwarder is an upstream proxy: HTTP CONNECT, absolute-form and SOCKS5 on one
 // port, with credentials, over TLS when it has a configuration.
 type forwarder struct {
