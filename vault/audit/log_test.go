@@ -251,6 +251,45 @@ func TestReplacedFile(t *testing.T) {
 	}
 }
 
+// A file that was moved away and cannot be made anew takes no more lines, at any
+// call: they would be where nobody reads them.
+func TestReplacedByNoFile(t *testing.T) {
+	log, path := newLog(t, audit.Config{})
+	record(t, log, "a")
+	promised, err := log.Reserve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path, path+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(audit.LookEvery + 10*time.Millisecond)
+	for i := range 3 {
+		if err := log.Write(audit.Event{Event: "lost"}); !errors.Is(err, audit.ErrUnavailable) {
+			t.Errorf("write %d: got %v, want it refused", i, err)
+		}
+		if _, err := log.Reserve(); !errors.Is(err, audit.ErrUnavailable) {
+			t.Errorf("reservation %d: got %v, want it refused", i, err)
+		}
+	}
+	if err := promised.Commit(audit.Event{Event: "promised"}); !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("commit: got %v, want it said that the line waits", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	record(t, log, "b")
+	if got := events(bytes.NewReader(readAll(t, path)), audit.Filter{}); !slices.Equal(got, []string{"promised", "b"}) {
+		t.Errorf("new file holds %v", got)
+	}
+	if got := events(bytes.NewReader(readAll(t, path+".moved")), audit.Filter{}); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("old file holds %v", got)
+	}
+}
+
 func TestFollow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	log := openLog(t, path, audit.Config{MaxBytes: 3000, Keep: 50})

@@ -193,6 +193,7 @@ func (l *Log) refreshFile() error {
 // reopen opens the path anew after the file behind it was replaced. The caller
 // holds mu.
 func (l *Log) reopen() error {
+	l.room.looked = time.Time{} // while it fails, every call looks: none may go on with the old file
 	file, err := openAppend(l.path)
 	if err != nil {
 		return unavailable("open", l.path, err)
