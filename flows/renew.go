@@ -96,6 +96,7 @@ func (b *Broker) stuck(c *Connection, cause error) error {
 	if errors.Is(cause, vault.ErrLocked) && !errors.Is(cause, errKept) {
 		return err // it is tried again at once
 	}
+	b.count(c.Provider, cause)
 	b.pauses.Store(c.id(), pause{c.AccessToken, b.clock().Add(stuckPause), err})
 	b.goesOn(c, cause)
 	return err
@@ -219,7 +220,6 @@ func (b *Broker) keep(ctx context.Context, spent *Connection, tokens *oauth.Toke
 		}
 		if time.Now().Add(wait).After(deadline) {
 			b.unsaved.Store(spent.id(), unsaved{spent, tokens})
-			b.count(spent.Provider, err)
 			return nil, b.stuck(spent, fmt.Errorf("%w: %w", errKept, err))
 		}
 		time.Sleep(wait)

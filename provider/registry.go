@@ -164,6 +164,9 @@ func (r *Registry) Lookup(name string) (*Entry, error) {
 	return nil, &NotFoundError{Name: name, Suggestions: suggest(name, r.Names())}
 }
 
+// Invalid returns how many of the user's files cannot be used.
+func (r *Registry) Invalid() int { return len(r.files().bad) }
+
 // Names returns the names of all usable entries, sorted, without reading the
 // bundled ones.
 func (r *Registry) Names() []string {

@@ -69,6 +69,7 @@ type engine struct {
 	authority *ca.Authority
 	proxy     *proxy.Proxy
 	registry  *prometheus.Registry
+	refreshes *prometheus.CounterVec
 	token     secret.Text
 	granted   atomic.Pointer[granted]
 	updating  sync.Mutex // held while the routes are made anew
@@ -99,10 +100,10 @@ type engineConfig struct {
 // yet. Routes follow the vault until stop.
 func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engineConfig) (*engine, error) {
 	e := &engine{client: client, injector: injector.New(client.Broker), registry: prometheus.NewRegistry()}
-	refreshes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authsome_refresh_total", Help: "Token refreshes by outcome."},
+	e.refreshes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authsome_refresh_total", Help: "Token refreshes by outcome."},
 		[]string{"provider", "outcome"})
-	e.registry.MustRegister(refreshes)
-	client.Broker.Observe(func(provider, outcome string) { refreshes.WithLabelValues(provider, outcome).Inc() })
+	e.registry.MustRegister(e.refreshes)
+	client.Broker.Observe(func(provider, outcome string) { e.refreshes.WithLabelValues(provider, outcome).Inc() })
 	e.updated = cfg.updated
 	e.granted.Store(&granted{cfg.grants, cfg.choose})
 	watchCtx, stop := context.WithCancel(ctx)
@@ -184,6 +185,7 @@ func (e *engine) update(a *app) {
 	}
 	var routes []*injector.Route
 	for _, g := range grants {
+		e.expectRefreshes(g.Connection)
 		compiled, err := injector.Compile(g.Definition, pinned(g.Connection))
 		if err != nil {
 			a.logger().Warn("connection left out", "error", err)
@@ -192,6 +194,18 @@ func (e *engine) update(a *app) {
 		routes = append(routes, compiled...)
 	}
 	e.injector.Update(injector.NewTable(routes))
+}
+
+// expectRefreshes shows a provider's refreshes from the start. Of a grant that has
+// become invalid there is one failure and no second: a counter that appeared with
+// it would never have risen.
+func (e *engine) expectRefreshes(c *flows.Connection) {
+	if c.AuthType != provider.AuthOAuth2 {
+		return
+	}
+	for _, outcome := range []string{"ok", "invalid_grant", "failed"} {
+		e.refreshes.WithLabelValues(c.Provider, outcome)
+	}
 }
 
 func pinned(c *flows.Connection) injector.Connection {

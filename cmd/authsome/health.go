@@ -29,10 +29,9 @@ func (s *sidecar) metricsServer() *http.Server {
 	return &http.Server{Handler: mux, ReadHeaderTimeout: drainTime, IdleTimeout: 2 * time.Minute}
 }
 
-// readyz answers 200 while a request would be served, 503 otherwise, with each
-// condition named.
-func (s *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
-	checks := map[string]string{"state": "ok", "authority": "ok", "audit": "ok"}
+// readiness says whether a request would be served, and names each condition.
+func (s *sidecar) readiness() (ready bool, checks map[string]string) {
+	checks = map[string]string{"state": "ok", "authority": "ok", "audit": "ok"}
 	switch s.state.Load() {
 	case stateStarting:
 		checks["state"] = "starting"
@@ -47,15 +46,21 @@ func (s *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
 	} else {
 		ticket.Release()
 	}
-	status := http.StatusOK
+	ready = true
 	for _, state := range checks {
-		if state != "ok" {
-			status = http.StatusServiceUnavailable
-		}
+		ready = ready && state == "ok"
 	}
+	return ready, checks
+}
+
+// readyz answers 200 while the proxy is ready, 503 otherwise.
+func (s *sidecar) readyz(w http.ResponseWriter, _ *http.Request) {
+	ready, checks := s.readiness()
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"ready": status == http.StatusOK, "checks": checks})
+	if !ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	json.NewEncoder(w).Encode(map[string]any{"ready": ready, "checks": checks})
 }
 
 // healthTime bounds a health check.

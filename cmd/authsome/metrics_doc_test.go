@@ -41,6 +41,7 @@ func registered(t *testing.T) []described {
 		t.Fatal(err)
 	}
 	defer e.stop(ctx)
+	(&sidecar{app: a, client: client, engine: e}).register()
 	descs := make(chan *prometheus.Desc, 1000)
 	e.registry.Describe(descs)
 	close(descs)

@@ -127,13 +127,7 @@ func (s *sidecar) startEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authsome_config_reload_total",
-		Help: "Reloads of the configuration by outcome."}, []string{"outcome"})
-	s.reloads.WithLabelValues("ok")
-	s.reloads.WithLabelValues("failed")
-	s.engine.registry.MustRegister(s.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "authsome_authority_expiry_timestamp_seconds", Help: "When the certificate that signs leaves ends, in Unix time."},
-		func() float64 { return float64(s.engine.authority.NotAfter().Unix()) }))
+	s.register()
 	return nil
 }
 
