@@ -145,6 +145,10 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			Env: []string{"GIT_PROJECT_ROOT=" + w.repo, "GIT_HTTP_EXPORT_ALL=1"}}).ServeHTTP(rw, r)
 		return
 	}
+	if r.URL.Path == "/broken" {
+		rw.WriteHeader(http.StatusInternalServerError)
+		return
+	}
 	n, _ := io.Copy(io.Discard, r.Body)
 	if size := r.URL.Query().Get("size"); size != "" {
 		rw.Header().Set("Content-Length", size)
