@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -23,6 +24,11 @@ const (
 	phpDirName     = "php.d"
 	phpIniName     = "zz-authsome.ini" // last of its directory: later files win
 )
+
+// IsTrustFile reports whether WriteTrust makes a file of this name.
+func IsTrustFile(name string) bool {
+	return slices.Contains([]string{bundleName, rootName, truststoreName, wgetrcName, phpDirName}, name)
+}
 
 // TruststorePassword opens truststore.p12. It keeps no secret, since trust
 // stores hold public certificates: Java just wants one, and this is its default.

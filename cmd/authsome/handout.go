@@ -70,10 +70,10 @@ func (s *sidecar) publishTrust() error {
 	if s.written.trust != nil && s.written.in == in.ProxyURL && bytes.Equal(roots, s.written.roots) && isThere(s.bundlePath()) {
 		return nil
 	}
-	if err := os.MkdirAll(s.trustDir(), 0o755); err != nil {
+	if err := os.MkdirAll(s.cfg.trustDir(), 0o755); err != nil {
 		return err
 	}
-	trust, err := ca.WriteTrust(s.trustDir(), roots, in)
+	trust, err := ca.WriteTrust(s.cfg.trustDir(), roots, in)
 	if err != nil {
 		return err
 	}
@@ -96,18 +96,18 @@ func (s *sidecar) publishTrust() error {
 }
 
 // trustDir is where the trust files go: where the bundle is asked for.
-func (s *sidecar) trustDir() string {
-	if s.cfg.BundleOut != "" {
-		return filepath.Dir(s.cfg.BundleOut)
+func (cfg *sidecarConfig) trustDir() string {
+	if cfg.BundleOut != "" {
+		return filepath.Dir(cfg.BundleOut)
 	}
-	return filepath.Dir(s.cfg.EnvOut)
+	return filepath.Dir(cfg.EnvOut)
 }
 
 func (s *sidecar) bundlePath() string {
 	if s.cfg.BundleOut != "" {
 		return s.cfg.BundleOut
 	}
-	return filepath.Join(s.trustDir(), "bundle.pem")
+	return filepath.Join(s.cfg.trustDir(), "bundle.pem")
 }
 
 func (s *sidecar) trustInput() (ca.TrustInput, error) {
@@ -138,7 +138,7 @@ func (s *sidecar) agentEnv() ([]byte, error) {
 	dir := s.cfg.AgentDir
 	if dir == "" {
 		var err error
-		if dir, err = filepath.Abs(s.trustDir()); err != nil {
+		if dir, err = filepath.Abs(s.cfg.trustDir()); err != nil {
 			return nil, err
 		}
 	}

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"syscall"
+
+	"authsome/ca"
 
 	"github.com/spf13/cobra"
 )
@@ -115,8 +118,48 @@ func (cfg *sidecarConfig) check() error {
 			return bad(c.where+": a file, not stdin", "name the file that holds the secret")
 		}
 	}
+	if err := cfg.checkFiles(); err != nil {
+		return err
+	}
 	_, err := parseEgress(cfg.Egress, cfg.AllowHost)
 	return err
+}
+
+// checkFiles refuses files that would replace one another.
+func (cfg *sidecarConfig) checkFiles() error {
+	same := func(a, b string) error {
+		return &fault{code: "Usage", exit: exitUsage, msg: a + " and " + b + " are the same file", hint: "give each its own"}
+	}
+	trustDir, seen := "", map[string]string{}
+	if cfg.BundleOut != "" || cfg.EnvOut != "" {
+		trustDir = absolute(cfg.trustDir())
+	}
+	for _, f := range []struct{ flag, path string }{{"--bundle-out", cfg.BundleOut}, {"--env-out", cfg.EnvOut}, {"--token-file", cfg.TokenFile}, {"--ca-dir", cfg.CADir}} {
+		if f.path == "" {
+			continue
+		}
+		path := absolute(f.path)
+		if other := seen[path]; other != "" {
+			return same(other, f.flag)
+		}
+		seen[path] = f.flag
+		if dir, name := filepath.Split(path); filepath.Clean(dir) == trustDir && ca.IsTrustFile(name) && f.path != cfg.BundleOut {
+			return same(f.flag, "the trust file "+name+" beside --bundle-out")
+		}
+	}
+	if cfg.CADir != "" && absolute(cfg.CADir) == trustDir {
+		return &fault{code: "Usage", exit: exitUsage, msg: "--ca-dir is the directory of the agents' files: its key is not for them", hint: "keep the authority in a directory of its own"}
+	}
+	return nil
+}
+
+// absolute is path as it can be compared; one that cannot be made absolute is
+// compared as it is.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 func withoutEmpty(all []string) []string {

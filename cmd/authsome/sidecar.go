@@ -114,9 +114,11 @@ func (s *sidecar) startEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.setUpstream(cfg.UpstreamProxy); err != nil {
+	via, err := s.upstreamOf(cfg)
+	if err != nil {
 		return err
 	}
+	s.upstream.Store(&via)
 	s.engine, err = s.app.startEngine(context.WithoutCancel(ctx), s.client, engineConfig{
 		grants: cfg.Provider, choose: choose, egress: egress, token: &s.token,
 		upstream:  func(u *url.URL) (*url.URL, error) { return (*s.upstream.Load())(u) },
@@ -131,17 +133,13 @@ func (s *sidecar) startEngine(ctx context.Context) error {
 	return nil
 }
 
-// setUpstream says how origins are reached from here on.
-func (s *sidecar) setUpstream(flag string) error {
-	via, err := upstreamProxy(flag, s.app.getenv)
-	if err != nil {
-		return err
-	}
+// upstreamOf says how origins are reached with cfg.
+func (s *sidecar) upstreamOf(cfg sidecarConfig) (func(*url.URL) (*url.URL, error), error) {
+	via, err := upstreamProxy(cfg.UpstreamProxy, s.app.getenv)
 	if via == nil {
 		via = func(*url.URL) (*url.URL, error) { return nil, nil }
 	}
-	s.upstream.Store(&via)
-	return nil
+	return via, err
 }
 
 func (s *sidecar) openAuthority(ctx context.Context, cfg ca.Config) (*ca.Authority, error) {
@@ -149,7 +147,11 @@ func (s *sidecar) openAuthority(ctx context.Context, cfg ca.Config) (*ca.Authori
 	if s.cfg.CADir == "" {
 		return ca.New(ctx, cfg)
 	}
-	return ca.Load(ctx, s.cfg.CADir, cfg)
+	authority, err := ca.Load(ctx, s.cfg.CADir, cfg)
+	if err == nil {
+		_, err = authority.Renew(ctx) // it may be near its end, and no agent has its files yet
+	}
+	return authority, err
 }
 
 // serve gives the sockets to those who serve them. Whichever ends is reported.
@@ -196,15 +198,13 @@ func (s *sidecar) tell() {
 	}
 }
 
-// renewEvery is how often the authority is looked after; a short-lived one more
-// often.
+// renewEvery is how often the authority is looked after; more often when its end
+// is near, whatever lifetime it was made with.
 const renewEvery = time.Hour
 
-func (s *sidecar) renewInterval() time.Duration {
-	if l := s.cfg.CALifetime; l > 0 {
-		return min(renewEvery, max(l/12, time.Second))
-	}
-	return renewEvery
+func (s *sidecar) untilRenewal() time.Duration {
+	left := time.Until(s.engine.authority.NotAfter())
+	return min(renewEvery, max(left/12, time.Second))
 }
 
 // run serves until ctx ends or something that serving takes is lost.
@@ -229,7 +229,7 @@ func (s *sidecar) run(ctx context.Context, hangups <-chan os.Signal) error {
 
 // maintain does what comes up while the proxy serves, one thing at a time.
 func (s *sidecar) maintain(ctx context.Context, hangups <-chan os.Signal) {
-	renewals := time.NewTicker(s.renewInterval())
+	renewals := time.NewTimer(s.untilRenewal())
 	defer renewals.Stop()
 	for {
 		select {
@@ -239,6 +239,7 @@ func (s *sidecar) maintain(ctx context.Context, hangups <-chan os.Signal) {
 			s.reload(ctx)
 		case <-renewals.C:
 			s.renew(ctx)
+			renewals.Reset(s.untilRenewal())
 		}
 	}
 }
@@ -292,51 +293,69 @@ func (s *sidecar) vaultChanged() {
 func (s *sidecar) reload(ctx context.Context) {
 	s.notifyReloading()
 	defer s.notify("READY=1")
-	if err := s.reloadAll(ctx); err != nil {
+	after := "; the proxy goes on as it was"
+	commit, err := s.prepareReload(ctx)
+	if err == nil {
+		after = "; all else is in force"
+		err = commit()
+	}
+	if err != nil {
 		s.reloads.WithLabelValues("failed").Inc()
-		s.app.plain(s.app.style(red, "error:") + " reload: " + describe(err).msg + "; the proxy goes on as it was")
+		s.app.plain(s.app.style(red, "error:") + " reload: " + describe(err).msg + after)
 		return
 	}
 	s.reloads.WithLabelValues("ok").Inc()
 	s.app.say("reloaded")
 }
 
-func (s *sidecar) reloadAll(ctx context.Context) error {
+// prepareReload does what can fail for a mistake in the new configuration. What
+// it returns puts that in force.
+func (s *sidecar) prepareReload(ctx context.Context) (commit func() error, err error) {
 	next, err := s.load()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	token, err := s.app.proxyToken(next.TokenFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	egress, err := parseEgress(next.Egress, next.AllowHost)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	via, err := s.upstreamOf(next)
+	if err != nil {
+		return nil, err
 	}
 	for _, err := range s.client.Registry.Reload(s.client.Home.ProvidersDir()) {
 		s.app.warn("%v", err)
 	}
 	if err := s.bootstrap.apply(ctx, next.Credentials); err != nil {
-		return err
+		return nil, err
 	}
 	choose, err := grantFlags{next.Provider, next.Connection}.choose(ctx, s.client)
 	if err != nil {
-		return err
-	}
-	if err := s.setUpstream(next.UpstreamProxy); err != nil {
-		return err
+		return nil, err
 	}
 	if err := s.engine.proxy.SetToken(token, drainTime); err != nil {
-		return &fault{code: "Usage", exit: exitUsage, msg: "token_file cannot be set or unset while the proxy runs", hint: "start it again", err: err}
+		return nil, &fault{code: "Usage", exit: exitUsage, msg: "token_file cannot be set or unset while the proxy runs", hint: "start it again", err: err}
 	}
-	s.engine.proxy.SetEgress(egress)
-	s.mu.Lock()
-	s.token = token
-	s.adopt(next)
-	s.mu.Unlock()
-	s.engine.granted.Store(&granted{next.Provider, choose})
-	s.engine.update(s.app)
+	return func() error {
+		s.upstream.Store(&via)
+		s.engine.proxy.SetEgress(egress)
+		s.mu.Lock()
+		s.token = token
+		s.adopt(next)
+		s.mu.Unlock()
+		s.engine.granted.Store(&granted{next.Provider, choose})
+		s.engine.update(s.app)
+		return s.tellAgents(ctx)
+	}, nil
+}
+
+// tellAgents has the authority cover the routes as they are now, and writes what
+// follows from that for the agents.
+func (s *sidecar) tellAgents(ctx context.Context) error {
 	dns, ips := s.engine.permitted()
 	if _, err := s.engine.authority.Permit(ctx, dns, ips); err != nil {
 		return err

@@ -335,6 +335,12 @@ func TestSidecarRefusesToStart(t *testing.T) {
 	}
 	defer taken.Close()
 	used := taken.Addr().String()
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := unused.Addr().String()
+	unused.Close()
 	dir := t.TempDir()
 	put := func(name, content string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -374,6 +380,13 @@ func TestSidecarRefusesToStart(t *testing.T) {
 		{"token in no directory", []string{"--token-file", filepath.Join(dir, "no", "where")}, 1, "TokenFile", "no such file"},
 		{"bundle nowhere", []string{"--bundle-out", put("file", "", 0o600) + "/ca.pem"}, 1, "Error", "trust files"},
 		{"variables without an address", []string{"--listen", "0.0.0.0:0", "--token-file", put("good", strings.Repeat("x", 20), 0o600), "--env-out", filepath.Join(dir, "env")}, 2, "Usage", "under which address"},
+		{"metrics on the proxy's port", []string{"--listen", free, "--metrics-addr", free}, 1, "Listen", "--metrics-addr " + free},
+		{"no port", []string{"--listen", "127.0.0.1"}, 1, "Listen", "missing port"},
+		{"authority in a file", []string{"--ca-dir", filepath.Join(put("plain", "", 0o600), "ca")}, 1, "Error", "not a directory"},
+		{"one file for two things", []string{"--bundle-out", filepath.Join(dir, "o", "x"), "--env-out", filepath.Join(dir, "o", "y", "..", "x")}, 2, "Usage", "--bundle-out and --env-out are the same file"},
+		{"variables over the token", []string{"--token-file", filepath.Join(dir, "t"), "--env-out", filepath.Join(dir, "t")}, 2, "Usage", "--env-out and --token-file are the same file"},
+		{"variables over a trust file", []string{"--env-out", filepath.Join(dir, "o", "wgetrc")}, 2, "Usage", "the trust file wgetrc"},
+		{"authority among the agents' files", []string{"--env-out", filepath.Join(dir, "o", "env"), "--ca-dir", filepath.Join(dir, "o")}, 2, "Usage", "--ca-dir is the directory of the agents' files"},
 		{"no such config", []string{"--config", filepath.Join(dir, "absent.yaml")}, 1, "ConfigInvalid", "absent.yaml"},
 		{"no secret file", []string{"--config", put("c1.yaml", "credentials: {openai: {secret_file: /nowhere/key}}", 0o600)}, 5, "CredentialMissing", "credentials.openai: secret file /nowhere/key"},
 		{"secret of the wrong shape", []string{"--config", put("c2.yaml", "credentials: {openai: {secret_file: "+put("bad", "wrong", 0o600)+"}}", 0o600)}, 4, "InvalidSecret", "credentials.openai"},
@@ -516,6 +529,48 @@ func TestSidecarReloadsConfig(t *testing.T) {
 	}
 }
 
+// A reload that cannot be done changes nothing; one that fails at the agents'
+// files says that the rest holds.
+func TestSidecarReloadsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.login(exampleDefinition, "example")
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	config := file(t, dir, "proxy.yaml", "token_file: "+token+"\n")
+	s := w.serve("--config", config)
+	client := s.client()
+	s.wantWelcome(client)
+	file(t, dir, "proxy.yaml", "egress: deny\nupstream_proxy: http://127.0.0.1:1\n")
+	s.reload()
+	if want := "token_file cannot be set or unset while the proxy runs; the proxy goes on as it was"; !strings.Contains(s.stderr.String(), want) {
+		t.Errorf("stderr lacks %q", want)
+	}
+	w.must("logout", "example") // so that a new connection to the origin is a tunnel
+	s.eventually("the logout took effect", func() bool { return !strings.Contains(readFile(t, s.env), "EXAMPLE_API_KEY") })
+	bare := s.client()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(readFile(t, w.roots)))
+	bare.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots}
+	if status, body := get(bare, apiURL); status != http.StatusUnauthorized {
+		t.Errorf("by the upstream proxy and the policy as they were: got %d %q, want the origin's 401", status, body)
+	}
+
+	if err := os.RemoveAll(filepath.Dir(s.env)); err != nil {
+		t.Fatal(err)
+	}
+	file(t, filepath.Dir(filepath.Dir(s.env)), "share", "in the way")
+	file(t, dir, "proxy.yaml", "token_file: "+token+"\negress: deny\n")
+	s.reload()
+	if got := s.stderr.String(); !strings.Contains(got, "; all else is in force") {
+		t.Errorf("the agents' files cannot be written: %s", got)
+	}
+	bare.CloseIdleConnections()
+	if status, body := get(bare, apiURL); !strings.Contains(body, "Forbidden") {
+		t.Errorf("with egress denied: got %d %q, want a 403", status, body)
+	}
+}
+
 // A login or logout elsewhere takes effect within 2 s, and so does a provider
 // that is registered while the proxy runs.
 func TestSidecarFollowsTheVault(t *testing.T) {
@@ -593,6 +648,26 @@ func TestSidecarRenewsItsAuthority(t *testing.T) {
 	if !strings.Contains(w.events(), " ca.renew ") {
 		t.Error("the audit log does not tell of the renewal")
 	}
+}
+
+// An authority that was kept is renewed in time, whatever lifetime new ones are
+// made with: its end may be nearer than the next of the usual looks at it.
+func TestSidecarRenewsAnAuthorityThatWasKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.login(exampleDefinition, "example")
+	dir := filepath.Join(t.TempDir(), "ca")
+	config := file(t, t.TempDir(), "proxy.yaml", "ca_lifetime: 8s\n")
+	w.serve("--config", config, "--ca-dir", dir).terminate()
+	s := w.serve("--ca-dir", dir)
+	s.eventually("an authority of the usual lifetime signs", func() bool {
+		if ready, _ := s.metric("authsome_ready"); ready != 1 {
+			t.Error("the proxy was not ready: its authority had ended")
+		}
+		ends, _ := s.metric("authsome_authority_expiry_timestamp_seconds")
+		return time.Until(time.Unix(int64(ends), 0)) > 24*time.Hour
+	})
+	s.wantWelcome(s.client())
 }
 
 func TestSidecarDrains(t *testing.T) {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 
 	"authsome/proxy"
@@ -40,12 +42,25 @@ func openSockets(ctx context.Context, cfg sidecarConfig) (s sockets, err error) 
 			if err != nil {
 				s.close()
 				return s, &fault{code: "Listen", exit: exitOther, msg: fmt.Sprintf("%s %s: %v", kind.flag, addr, bareListen(err)),
-					hint: "is another process there? choose another address", err: err}
+					hint: listenHint(err), err: err}
 			}
 			*kind.to = append(*kind.to, l)
 		}
 	}
 	return s, nil
+}
+
+// listenHint says what to do about an address that cannot be listened on.
+func listenHint(err error) string {
+	var bad *net.AddrError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &bad), errors.As(err, &dns):
+		return "give an address of this machine as HOST:PORT"
+	case errors.Is(err, fs.ErrPermission):
+		return "choose a port of 1024 or more, or give the program CAP_NET_BIND_SERVICE"
+	}
+	return "is another process there? choose another address"
 }
 
 // bareListen drops what the message says already.
