@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -12,27 +13,27 @@ import (
 // named "metrics" and "transparent" are for that; any other is for proxy
 // clients.
 func inherited() (s sockets, err error) {
-	named, err := activation.ListenersWithNames()
-	if err != nil {
-		return s, fmt.Errorf("take the sockets of the service manager: %w", err)
-	}
-	for name, all := range named {
+	for _, f := range activation.Files(true) {
 		to := &s.proxy
-		switch name {
+		switch f.Name() {
 		case "metrics":
 			to = &s.metrics
 		case "transparent":
 			to = &s.transparent
 		}
-		for _, l := range all {
-			if l == nil { // not a stream socket
-				return s, &fault{code: "Listen", exit: exitOther, msg: fmt.Sprintf("the service manager passed a socket %q that is not a stream socket", name),
-					hint: "use ListenStream= in the socket unit"}
-			}
-			*to = append(*to, l)
+		l, listenErr := net.FileListener(f)
+		f.Close() // the listener has its own descriptor
+		if listenErr != nil {
+			err = &fault{code: "Listen", exit: exitOther, msg: fmt.Sprintf("the service manager passed %q, which is not a stream socket: %v", f.Name(), bareListen(listenErr)),
+				hint: "use ListenStream= in the socket unit", err: listenErr}
+			continue
 		}
+		*to = append(*to, l)
 	}
-	return s, nil
+	if err != nil {
+		s.close()
+	}
+	return s, err
 }
 
 // notify tells the service manager what we are at (sd_notify(3)). Without one

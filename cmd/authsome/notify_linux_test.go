@@ -62,6 +62,31 @@ func TestSidecarUnderAServiceManager(t *testing.T) {
 	<-s.done
 }
 
+// A socket that cannot take connections is not passed over: the configured
+// address, which the unit replaces, would be served instead.
+func TestSidecarRefusesADatagramSocket(t *testing.T) {
+	w := newWorld(t)
+	w.must("init")
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f, err := c.(*net.UDPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$; export LISTEN_PID; exec "$0" proxy --listen 127.0.0.1:0 --metrics-addr 127.0.0.1:0`, binary)
+	cmd.Env = w.env("LISTEN_FDS=1", "LISTEN_FDNAMES=authsome.socket")
+	cmd.ExtraFiles = []*os.File{f}
+	ended := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+	defer ended.Stop()
+	if r := w.run(cmd, ""); r.code != 1 || !strings.Contains(r.stderr, "ListenStream=") {
+		t.Errorf("got exit %d %q, want it refused", r.code, r.stderr)
+	}
+}
+
 func socket(t *testing.T) (f *os.File, addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

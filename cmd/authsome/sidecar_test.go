@@ -571,6 +571,63 @@ func TestSidecarReloadsAllOrNothing(t *testing.T) {
 	}
 }
 
+// Whoever reads the agents' files while they are written anew finds each whole.
+func TestSidecarFilesAreNeverHalf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.login(exampleDefinition, "example")
+	token := filepath.Join(t.TempDir(), "token")
+	s := w.serve("--token-file", token)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for path, whole := range map[string]func(text string) bool{
+		s.env: func(text string) bool {
+			return strings.Contains(text, "HTTPS_PROXY=") && strings.Contains(text, "EXAMPLE_API_KEY=") && strings.HasSuffix(text, "\n")
+		},
+		s.bundle: func(text string) bool {
+			return strings.Count(text, "BEGIN CERT") > 0 && strings.Count(text, "BEGIN CERT") == strings.Count(text, "END CERT") && strings.HasSuffix(text, "\n")
+		},
+	} {
+		readers.Go(func() {
+			for reads := 0; ; reads++ {
+				select {
+				case <-stop:
+					if reads < 10 {
+						t.Errorf("%s was read %d times only", path, reads)
+					}
+					return
+				default:
+				}
+				if text, err := os.ReadFile(path); err != nil || !whole(string(text)) {
+					t.Errorf("%s: %d bytes, %v", path, len(text), err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 10 {
+		// Another token makes other variables, another host another root.
+		file(t, filepath.Dir(token), "token", fmt.Sprintf("token-number-%d-0123456789\n", i))
+		file(t, filepath.Join(w.home, "providers"), "more.json", strings.NewReplacer("example\"", "more\"", "api.example.test", fmt.Sprintf("host%d.test", i)).Replace(exampleDefinition))
+		s.reload()
+	}
+	close(stop)
+	readers.Wait()
+	if strings.Contains(s.stderr.String(), "error:") || strings.Contains(s.stderr.String(), "more.json") {
+		t.Errorf("a reload failed: %s", s.stderr.String())
+	}
+	entries, err := os.ReadDir(filepath.Dir(s.env))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			t.Errorf("%s was left", e.Name())
+		}
+	}
+	s.wantWelcome(s.client())
+}
+
 // A login or logout elsewhere takes effect within 2 s, and so does a provider
 // that is registered while the proxy runs.
 func TestSidecarFollowsTheVault(t *testing.T) {
