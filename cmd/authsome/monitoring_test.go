@@ -98,10 +98,13 @@ type query struct{ panel, expr string }
 
 func dashboard(t *testing.T) []query {
 	t.Helper()
+	type place struct{ X, Y, W, H int }
 	type panel struct {
-		Title, Type string
-		Targets     []struct{ Expr string }
-		Panels      []panel
+		ID                       int
+		Title, Type, Description string
+		GridPos                  place
+		Targets                  []struct{ Expr string }
+		Panels                   []panel
 	}
 	var d struct {
 		UID        *string
@@ -125,11 +128,29 @@ func dashboard(t *testing.T) []query {
 	if v := d.Templating.List; len(v) == 0 || v[0].Name != "datasource" || v[0].Type != "datasource" {
 		t.Errorf("the first variable is not the data source: %+v", v)
 	}
-	fill := strings.NewReplacer("$job", "authsome", "$instance", ".*", "$provider", ".*", "$__rate_interval", "5s", "$__range", "1m")
+	fill := strings.NewReplacer("$job", "authsome", "$instance", ".*", "$provider", ".*", "$__rate_interval", "10s", "$__range", "1m")
 	var all []query
+	ids := map[int]bool{}
+	taken := map[place]string{} // by cell
 	var walk func([]panel)
 	walk = func(panels []panel) {
 		for _, p := range panels {
+			if ids[p.ID] {
+				t.Errorf("%s: its id %d is another panel's", p.Title, p.ID)
+			}
+			ids[p.ID] = true
+			if p.Type != "row" && (p.Title == "" || p.Description == "" || len(p.Targets) == 0) {
+				t.Errorf("panel %d %q: without title, description or query", p.ID, p.Title)
+			}
+			for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+				for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+					cell := place{X: x, Y: y}
+					if other := taken[cell]; other != "" || x >= 24 {
+						t.Fatalf("%s: lies on %q, or outside", p.Title, other)
+					}
+					taken[cell] = p.Title
+				}
+			}
 			for _, target := range p.Targets {
 				q := query{p.Title, fill.Replace(target.Expr)}
 				if strings.Contains(q.expr, "$") {
