@@ -63,9 +63,9 @@ func readConfig(path string, cfg *sidecarConfig) error {
 	bad := func(err error) error {
 		return &authsome.FileError{Path: path, Err: fmt.Errorf("%w: %w", authsome.ErrConfig, err), Next: "give a readable YAML or JSON file"}
 	}
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
-		return bad(errors.Unwrap(err))
+		return bad(bareCause(err))
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, configBytes+1))
@@ -105,7 +105,7 @@ func (cfg *sidecarConfig) fields(r *configReader) map[string]setter {
 		"transparent_listen": r.list(&cfg.TransparentListen),
 		"metrics_addr":       r.text(&cfg.MetricsAddr),
 		"ca_dir":             r.text(&cfg.CADir),
-		"ca_lifetime":        r.duration(&cfg.CALifetime),
+		"ca_lifetime":        r.duration(&cfg.CALifetime, minCALifetime, maxCALifetime),
 		"bundle_out":         r.text(&cfg.BundleOut),
 		"env_out":            r.text(&cfg.EnvOut),
 		"agent_dir":          r.text(&cfg.AgentDir),
@@ -119,6 +119,21 @@ func (cfg *sidecarConfig) fields(r *configReader) map[string]setter {
 		"store":              r.oneOf(&cfg.Store, "file", "memory"),
 		"credentials":        r.credentials(&cfg.Credentials),
 	}
+}
+
+// errIrregular is returned for what is no file: a pipe without a writer would be
+// waited for without end, and none can be read again for a reload.
+var errIrregular = errors.New("it is not a regular file")
+
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errIrregular
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
 }
 
 // setter takes a value of the file.
@@ -230,13 +245,24 @@ func (r *configReader) oneOf(to *string, values ...string) setter {
 	}
 }
 
-func (r *configReader) duration(to *time.Duration) setter {
+// A root that ends sooner is replaced before agents have read its file; one that
+// ends later outlives whoever remembers it.
+const (
+	minCALifetime = 10 * time.Second
+	maxCALifetime = 366 * 24 * time.Hour
+)
+
+func (r *configReader) duration(to *time.Duration, least, most time.Duration) setter {
 	return func(v *yaml.Node, path string) {
 		var s string
 		r.text(&s)(v, path)
 		d, err := time.ParseDuration(s)
-		if s != "" && (err != nil || d <= 0) {
+		switch {
+		case s != "" && err != nil:
 			r.fail(v, path, "%q is not a duration such as 720h", s)
+			return
+		case s != "" && (d < least || d > most):
+			r.fail(v, path, "%s: want %v to %v", s, least, most)
 			return
 		}
 		*to = d

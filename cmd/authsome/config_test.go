@@ -20,6 +20,8 @@ func TestSidecarConfigMistakes(t *testing.T) {
 		{"number in a list", "listen: [a, 5]\n", "listen[1]: want text"},
 		{"choice", "store: disk\n", `store: "disk" is not file or memory`},
 		{"duration", "ca_lifetime: soon\n", `ca_lifetime: "soon" is not a duration`},
+		{"too short a duration", "ca_lifetime: 1ns\n", "ca_lifetime: 1ns: want 10s to 8784h0m0s"},
+		{"too long a duration", "ca_lifetime: 100000h\n", "ca_lifetime: 100000h: want "},
 		{"set twice", "egress: deny\negress: allow\n", ":2: configuration: egress: set twice"},
 		{"not an object", "- a\n- b\n", "want keys and values"},
 		{"alias", "allow_host: &a [x]\nprovider: *a\n", "aliases (*a) are not supported"},

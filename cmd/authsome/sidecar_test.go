@@ -357,6 +357,10 @@ func TestSidecarRefusesToStart(t *testing.T) {
 	if err := os.Mkdir(damaged, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	put("damaged/authority.pem", "nonsense", 0o600)
 	cases := []struct {
 		name  string
@@ -388,6 +392,8 @@ func TestSidecarRefusesToStart(t *testing.T) {
 		{"variables over a trust file", []string{"--env-out", filepath.Join(dir, "o", "wgetrc")}, 2, "Usage", "the trust file wgetrc"},
 		{"authority among the agents' files", []string{"--env-out", filepath.Join(dir, "o", "env"), "--ca-dir", filepath.Join(dir, "o")}, 2, "Usage", "--ca-dir is the directory of the agents' files"},
 		{"no such config", []string{"--config", filepath.Join(dir, "absent.yaml")}, 1, "ConfigInvalid", "absent.yaml"},
+		{"a pipe for a config", []string{"--config", pipe}, 1, "ConfigInvalid", "not a regular file"},
+		{"a pipe for a token", []string{"--token-file", pipe}, 1, "TokenFile", "not a regular file"},
 		{"no secret file", []string{"--config", put("c1.yaml", "credentials: {openai: {secret_file: /nowhere/key}}", 0o600)}, 5, "CredentialMissing", "credentials.openai: secret file /nowhere/key"},
 		{"secret of the wrong shape", []string{"--config", put("c2.yaml", "credentials: {openai: {secret_file: "+put("bad", "wrong", 0o600)+"}}", 0o600)}, 4, "InvalidSecret", "credentials.openai"},
 		{"credential that needs a person", []string{"--config", put("c3.yaml", "credentials: {github: [{connection: a}]}", 0o600)}, 5, "CredentialMissing", "credentials.github[0]: an OAuth client"},
@@ -714,7 +720,7 @@ func TestSidecarRenewsAnAuthorityThatWasKept(t *testing.T) {
 	w := newWorld(t)
 	w.login(exampleDefinition, "example")
 	dir := filepath.Join(t.TempDir(), "ca")
-	config := file(t, t.TempDir(), "proxy.yaml", "ca_lifetime: 8s\n")
+	config := file(t, t.TempDir(), "proxy.yaml", "ca_lifetime: 12s\n")
 	w.serve("--config", config, "--ca-dir", dir).terminate()
 	s := w.serve("--ca-dir", dir)
 	s.eventually("an authority of the usual lifetime signs", func() bool {

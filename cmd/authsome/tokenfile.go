@@ -28,7 +28,7 @@ func (a *app) proxyToken(path string) (secret.Text, error) {
 	bad := func(err error, hint string) (secret.Text, error) {
 		return secret.Text{}, &fault{code: "TokenFile", exit: exitOther, msg: fmt.Sprintf("token file %s: %v", path, err), hint: hint, err: err}
 	}
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		token := newToken()
 		if err := createPrivate(path, token.Reveal()+"\n"); err != nil {
@@ -37,7 +37,7 @@ func (a *app) proxyToken(path string) (secret.Text, error) {
 		return token, nil
 	}
 	if err != nil {
-		return bad(errors.Unwrap(err), "make the file readable by this user")
+		return bad(bareCause(err), "make it a file that this user can read")
 	}
 	defer f.Close()
 	info, err := f.Stat()
