@@ -3,10 +3,12 @@ package flows
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sort"
 	"strings"
 
+	"authsome/provider"
 	"authsome/vault/secret"
 )
 
@@ -34,9 +36,16 @@ func (b *Broker) Export(ctx context.Context, name, connection string) (Exported,
 	}
 	out := Exported{Provider: name, Connection: c.Name, Vars: map[string]secret.Text{}}
 	for field, variable := range entry.Export.Env {
-		if text, _ := c.SecretField(field); slices.Contains(exportable, field) && !text.IsZero() {
-			out.Vars[variable] = text
+		whole, _, _ := strings.Cut(field, ".")
+		text, _ := c.SecretField(whole)
+		if !slices.Contains(exportable, whole) || text.IsZero() {
+			continue
 		}
+		half, ok := provider.HalfOf(field, text.Reveal())
+		if !ok {
+			return Exported{}, connectionError(name, c.Name, fmt.Errorf("%w: %s is a half of it, and it is not written first:second", ErrBadSecret, variable))
+		}
+		out.Vars[variable] = secret.New(half)
 	}
 	return out, nil
 }

@@ -136,7 +136,7 @@ type Client struct {
 }
 
 // Export says under which variables a credential is exported. The keys of Env
-// are "access_token" or "api_key".
+// are "access_token" or "api_key", or [FirstOfKey] and [SecondOfKey].
 type Export struct {
 	Env map[string]string
 

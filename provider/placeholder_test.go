@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,6 +47,20 @@ func TestPlaceholder(t *testing.T) {
 	}
 }
 
+// TestPlaceholdersOfHalves gives each half of a key a placeholder of its own.
+func TestPlaceholdersOfHalves(t *testing.T) {
+	for pattern, want := range map[string]map[string]string{
+		`[^:@]+@[^:@]+:\S+`: {"FIRST": "authsome-proxy-managed@x", "SECOND": "authsome-proxy-managed", "BOTH": "authsome-proxy-managed@x:x"},
+		``:                  {"FIRST": "authsome-proxy-managed", "SECOND": "authsome-proxy-managed", "BOTH": "authsome-proxy-managed"},
+	} {
+		d := &provider.Definition{APIKey: &provider.APIKey{KeyPattern: pattern},
+			Export: provider.Export{Env: map[string]string{provider.FirstOfKey: "FIRST", provider.SecondOfKey: "SECOND", "api_key": "BOTH"}}}
+		if got := d.Placeholders(); !maps.Equal(got, want) {
+			t.Errorf("placeholders for %s: %q, want %q", pattern, got, want)
+		}
+	}
+}
+
 func TestBundledPlaceholders(t *testing.T) {
 	for _, e := range provider.Bundled().All() {
 		p := e.Placeholder()
@@ -57,6 +72,11 @@ func TestBundledPlaceholders(t *testing.T) {
 		}
 		if !regexp.MustCompile(`^(?:` + e.APIKey.KeyPattern + `)$`).MatchString(p) {
 			t.Errorf("%s: placeholder %q does not satisfy %s", e.Name, p, e.APIKey.KeyPattern)
+		}
+		for field, variable := range e.Export.Env {
+			if half, ok := provider.HalfOf(field, p); !ok || half == "" {
+				t.Errorf("%s: there is no placeholder for %s in %q", e.Name, variable, p)
+			}
 		}
 		if e.APIKey.KeyPatternHint == "" {
 			t.Errorf("%s: key_pattern without key_pattern_hint", e.Name)

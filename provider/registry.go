@@ -161,7 +161,7 @@ func (r *Registry) Lookup(name string) (*Entry, error) {
 	if b, ok := r.bundled[name]; ok {
 		return &Entry{Definition: b.definition(), Source: SourceBundled}, nil
 	}
-	return nil, &NotFoundError{Name: name, Suggestions: suggest(name, r.Names())}
+	return nil, &NotFoundError{Name: name, Suggestions: Suggest(name, r.Names())}
 }
 
 // Invalid returns how many of the user's files cannot be used.

@@ -9,8 +9,9 @@ import (
 // maxSuggestions bounds what is offered for a mistyped name.
 const maxSuggestions = 3
 
-// suggest returns the names that are spelled like name, nearest first.
-func suggest(name string, names []string) []string {
+// Suggest returns the names that are spelled like name, nearest first, at most
+// three.
+func Suggest(name string, names []string) []string {
 	type candidate struct {
 		name     string
 		distance int

@@ -209,7 +209,7 @@ func (c *checker) environment() {
 	c.readVariable("client.client_secret_env", c.d.Client.ClientSecretEnv)
 	for _, key := range sorted(c.d.Export.Env) {
 		path, name := join("export.env", key), c.d.Export.Env[key]
-		if !slices.Contains([]string{"access_token", "refresh_token", "id_token", "api_key"}, key) {
+		if !slices.Contains([]string{"access_token", "refresh_token", "id_token", "api_key", FirstOfKey, SecondOfKey}, key) {
 			c.fail(path, "is not a credential", "write access_token or api_key")
 		}
 		switch {

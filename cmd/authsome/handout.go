@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -157,9 +158,7 @@ func (s *sidecar) agentEnv() ([]byte, error) {
 		if err != nil || len(l.Connections) == 0 || !granted.includes(name) {
 			continue
 		}
-		for _, variable := range entry.Export.Env {
-			env[variable] = entry.Placeholder()
-		}
+		maps.Copy(env, entry.Placeholders())
 	}
 	return ca.Dotenv(env), nil
 }

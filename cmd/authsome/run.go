@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -272,9 +273,7 @@ func (s *session) environment(parent []string) []string {
 		if err != nil || len(l.Connections) == 0 {
 			continue
 		}
-		for _, variable := range entry.Export.Env {
-			set[variable] = entry.Placeholder()
-		}
+		maps.Copy(set, entry.Placeholders())
 	}
 	drop := map[string]bool{}
 	for _, name := range secretVariables {

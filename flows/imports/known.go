@@ -48,6 +48,7 @@ var aliases = map[string]string{
 	"NOTION_TOKEN": "notion", "NOTION_API_KEY": "notion", "SLACK_BOT_TOKEN": "slack", "SLACK_TOKEN": "slack",
 	"LINEAR_API_KEY": "linear", "STRIPE_SECRET_KEY": "stripe", "VERCEL_ACCESS_TOKEN": "vercel", "CF_API_TOKEN": "cloudflare",
 	"PPLX_API_KEY": "perplexity", "FIGMA_TOKEN": "figma", "DISCORD_TOKEN": "discord", "CLAUDE_API_KEY": "anthropic",
+	"DD_API_KEY": "datadog",
 }
 
 // shapes are documented forms of credentials whose definitions name none,
@@ -132,7 +133,10 @@ func (ix *Index) learn(e *provider.Entry) {
 			ix.addShape(Match{e.Name, KindAPIKey, "shape"}, e.APIKey.KeyPattern)
 		}
 	}
-	for _, variable := range e.Export.Env {
+	for field, variable := range e.Export.Env {
+		if field == provider.FirstOfKey {
+			continue // a name, as a rule; alone it is no secret
+		}
 		ix.know(variable, Match{e.Name, kindOf(e), "variable"})
 	}
 	ix.know(e.Client.ClientSecretEnv, Match{e.Name, KindClientSecret, "variable"})
