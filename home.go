@@ -64,6 +64,27 @@ var (
 	ErrNoProfile = errors.New("no such profile")
 )
 
+// NoProfileError is ErrNoProfile, with the name and those that are spelled like
+// it.
+type NoProfileError struct {
+	Name        string
+	Suggestions []string
+}
+
+// Error implements error.
+func (e *NoProfileError) Error() string { return ErrNoProfile.Error() + ": " + e.Name }
+
+// Unwrap returns ErrNoProfile.
+func (e *NoProfileError) Unwrap() error { return ErrNoProfile }
+
+// Hint returns what to do next.
+func (e *NoProfileError) Hint() string {
+	if len(e.Suggestions) == 0 {
+		return "run: authsome profile list"
+	}
+	return "did you mean " + strings.Join(e.Suggestions, ", ") + "? run: authsome profile list"
+}
+
 // FileError names the file that an error is about, and the way out.
 type FileError struct {
 	Path string
@@ -352,7 +373,8 @@ func (h *Home) Profile(name string) (ProfileInfo, error) {
 	path := h.profileFile(name)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return info, fmt.Errorf("%w: %s", ErrNoProfile, name)
+		known, _ := h.Profiles() // only to suggest one
+		return info, &NoProfileError{Name: name, Suggestions: provider.Suggest(name, known)}
 	}
 	if err != nil {
 		return info, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}

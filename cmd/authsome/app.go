@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +23,7 @@ var version = "dev"
 
 // app is what every command shares: the process's streams and the global flags.
 type app struct {
+	args           []string // the command line
 	getenv         func(string) string
 	stdin          io.Reader // an *input
 	stdout, stderr io.Writer
@@ -50,13 +50,14 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
   authsome run -- python agent.py`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          exactArgs(),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return a.bare(cmd) },
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	root.SetFlagErrorFunc(a.flagError)
+	a.setHelp(root)
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "print one JSON value on stdout")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress or hints; data is still printed")
@@ -77,14 +78,12 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
 
 // bare is the root command without a subcommand: the version, or help.
 func (a *app) bare(cmd *cobra.Command) error {
-	if wanted, err := cmd.Flags().GetBool("version"); err != nil || !wanted {
-		if err == nil && a.json {
-			err = usageError(cmd, errors.New("what command?"))
-		}
-		if err == nil {
-			err = cmd.Help()
-		}
+	wanted, err := cmd.Flags().GetBool("version")
+	if err != nil {
 		return err
+	}
+	if !wanted {
+		return a.helpOrError(cmd)
 	}
 	if a.json {
 		return a.emit(map[string]any{"authsome_version": buildVersion()})

@@ -14,15 +14,14 @@ import (
 
 func newCA(a *app) *cobra.Command {
 	var dir string
-	cmd := &cobra.Command{
+	cmd := a.group(&cobra.Command{
 		Use:   "ca",
 		Short: "Look after a kept certificate authority",
 		Long: `authsome run makes an authority in memory that dies with it. A proxy that is
 started with --ca-dir keeps its own, and these commands are for that one. It may
 only speak for the hosts of known providers.`,
 		Example: "  authsome ca export --ca-dir /srv/authsome-ca > root.pem\n  authsome ca bundle > bundle.pem",
-		Args:    exactArgs("SUBCOMMAND"),
-	}
+	})
 	cmd.PersistentFlags().StringVar(&dir, "ca-dir", "", "directory of the authority (default: ca in the authsome home)")
 	var show bool
 	system := func(use, short string, steps func(ctx context.Context) ([]ca.Step, error)) *cobra.Command {

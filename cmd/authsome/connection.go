@@ -7,14 +7,13 @@ import (
 )
 
 func newConnection(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := a.group(&cobra.Command{
 		Use:     "connection",
 		Short:   "Name connections and choose the default one",
 		Long:    "A provider may have several connections, one for each account. A run uses the default one unless --connection says otherwise.",
 		Example: "  authsome connection list github\n  authsome connection default github work\n  authsome connection rename github default personal",
-		Args:    exactArgs("SUBCOMMAND"),
-	}
-	list := &cobra.Command{Use: "list [PROVIDER]", Short: "List connections", Args: cobra.MaximumNArgs(1), Example: "  authsome connection list",
+	})
+	list := &cobra.Command{Use: "list [PROVIDER]", Short: "List connections", Args: atMostArgs("PROVIDER"), Example: "  authsome connection list",
 		RunE: func(cmd *cobra.Command, args []string) error { return a.listConnections(cmd.Context(), args) }}
 	choose := &cobra.Command{Use: "default PROVIDER NAME", Short: "Make a connection the provider's default one", Args: exactArgs("PROVIDER", "NAME"),
 		Example: "  authsome connection default github work",

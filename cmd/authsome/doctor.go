@@ -26,6 +26,14 @@ type check struct {
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
 	Fix    string `json:"fix,omitempty"`
+	Output string `json:"output,omitempty"` // what a client printed that did not get through
+}
+
+func passed(name, detail string) check { return check{Name: name, OK: true, Detail: detail} }
+
+// failed keeps the detail, which may be several errors, on one line.
+func failed(name, detail, fix string) check {
+	return check{Name: name, Detail: strings.ReplaceAll(detail, "\n", "; "), Fix: fix}
 }
 
 func newDoctor(a *app) *cobra.Command {
@@ -64,18 +72,29 @@ func (a *app) reportChecks(checks []check) error {
 	if a.json {
 		return a.emit(map[string]any{"ok": failed == 0, "checks": checks})
 	}
+	return a.printChecks(checks)
+}
+
+func (a *app) printChecks(checks []check) error {
+	width := 0
+	for _, c := range checks {
+		width = max(width, cells(c.Name))
+	}
 	for _, c := range checks {
 		mark := a.paint(a.stdout, green, "ok  ")
 		if !c.OK {
 			mark = a.paint(a.stdout, red, "FAIL")
 		}
-		if err := a.print("%s  %-22s %s", mark, c.Name, c.Detail); err != nil {
-			return err
+		lines := mark + gap + c.Name + strings.Repeat(" ", width-cells(c.Name)) + gap + printable(c.Detail)
+		indent := "\n" + strings.Repeat(" ", len("FAIL")+len(gap)+width+len(gap))
+		for line := range strings.Lines(c.Output) {
+			lines += indent + "| " + printable(strings.TrimRight(line, "\r\n"))
 		}
 		if !c.OK && c.Fix != "" {
-			if err := a.print("      %-22s → %s", "", c.Fix); err != nil {
-				return err
-			}
+			lines += indent + "→ " + c.Fix
+		}
+		if err := a.print("%s", lines); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -86,14 +105,14 @@ func (a *app) examine(ctx context.Context) []check {
 	client, err := a.open(ctx)
 	if err != nil {
 		f := describe(err)
-		return []check{{"home", false, f.msg, f.hint}}
+		return []check{failed("home", f.msg, f.hint)}
 	}
-	checks := []check{{"home", true, client.Home.Dir + ", profile " + client.Profile + ", encryption " + client.Home.Config.Encryption.Mode, ""}}
+	checks := []check{passed("home", client.Home.Dir+", profile "+client.Profile+", encryption "+client.Home.Config.Encryption.Mode)}
 	checks = append(checks, checkPermissions(client.Home.Dir), checkVault(ctx, client), checkDefinitions(client))
 	if err := client.Record("doctor", "", ""); err != nil {
-		checks = append(checks, check{"audit", false, err.Error(), "free disk space, or mend the permissions of audit.log"})
+		checks = append(checks, failed("audit", err.Error(), "free disk space, or mend the permissions of audit.log"))
 	} else {
-		checks = append(checks, check{"audit", true, client.Home.AuditPath() + " can be written", ""})
+		checks = append(checks, passed("audit", client.Home.AuditPath()+" can be written"))
 	}
 	return append(checks, a.checkConnections(ctx, client)...)
 }
@@ -112,11 +131,11 @@ func checkPermissions(dir string) check {
 	})
 	switch {
 	case err != nil:
-		return check{"permissions", false, err.Error(), "make the home readable for you"}
+		return failed("permissions", err.Error(), "make the home readable for you")
 	case len(open) > 0:
-		return check{"permissions", false, fmt.Sprintf("others can reach %s", strings.Join(open, ", ")), "run: chmod -R go= " + dir}
+		return failed("permissions", fmt.Sprintf("others can reach %s", strings.Join(open, ", ")), "run: chmod -R go= "+dir)
 	}
-	return check{"permissions", true, "nobody else can read the home", ""}
+	return passed("permissions", "nobody else can read the home")
 }
 
 func checkVault(ctx context.Context, client *authsome.Client) check {
@@ -124,18 +143,18 @@ func checkVault(ctx context.Context, client *authsome.Client) check {
 	switch {
 	case err != nil:
 		f := describe(err)
-		return check{"vault", false, f.msg, f.hint}
+		return failed("vault", f.msg, f.hint)
 	case len(report.Damaged) > 0:
-		return check{"vault", false, errors.Join(report.Damaged...).Error(), "log in again with --force to replace damaged records, or run: authsome vault restore FILE"}
+		return failed("vault", errors.Join(report.Damaged...).Error(), "log in again with --force to replace damaged records, or run: authsome vault restore FILE")
 	}
-	return check{"vault", true, fmt.Sprintf("%d records, all of them open", report.Records), ""}
+	return passed("vault", fmt.Sprintf("%d records, all of them open", report.Records))
 }
 
 func checkDefinitions(client *authsome.Client) check {
 	if len(client.Warnings) > 0 {
-		return check{"providers", false, errors.Join(client.Warnings...).Error(), "mend the file, or run: authsome remove NAME"}
+		return failed("providers", errors.Join(client.Warnings...).Error(), "mend the file, or run: authsome remove NAME")
 	}
-	return check{"providers", true, fmt.Sprintf("%d definitions", len(client.Registry.All())), ""}
+	return passed("providers", fmt.Sprintf("%d definitions", len(client.Registry.All())))
 }
 
 // checkConnections looks for what has expired and for what gets in each other's
@@ -144,14 +163,14 @@ func (a *app) checkConnections(ctx context.Context, client *authsome.Client) []c
 	held, err := client.Broker.List(ctx)
 	if err != nil {
 		f := describe(err)
-		return []check{{"connections", false, f.msg, f.hint}}
+		return []check{failed("connections", f.msg, f.hint)}
 	}
 	var checks []check
 	var routes []*injector.Route
 	for _, name := range sortedKeys(held) {
 		entry, err := client.Registry.Lookup(name)
 		if err != nil && len(held[name].Connections) > 0 {
-			checks = append(checks, check{name, false, "there are connections, but no definition of the provider", "run: authsome register FILE, or authsome remove " + name})
+			checks = append(checks, failed(name, "there are connections, but no definition of the provider", "run: authsome register FILE, or authsome remove "+name))
 			continue
 		}
 		for _, c := range held[name].Connections {
@@ -164,8 +183,8 @@ func (a *app) checkConnections(ctx context.Context, client *authsome.Client) []c
 		}
 	}
 	for _, t := range injector.NewTable(routes).Ties() {
-		checks = append(checks, check{"route " + t.Where, false, "claimed by " + strings.Join(t.Connections, " and ") + ": no credential is attached",
-			"choose one for a run with --provider, or log out of one"})
+		checks = append(checks, failed("route "+t.Where, "claimed by "+strings.Join(t.Connections, " and ")+": no credential is attached",
+			"choose one for a run with --provider, or log out of one"))
 	}
 	return checks
 }
@@ -183,9 +202,9 @@ func connectionCheck(c *flows.Connection, st flows.ConnectionState, now time.Tim
 	}
 	renewable := status == flows.Expired && c.AuthType == provider.AuthOAuth2 && st.LastError == ""
 	if status == flows.Connected || renewable {
-		return check{name, true, detail, ""}
+		return passed(name, detail)
 	}
-	return check{name, false, detail, "run: authsome login " + c.Provider + " --connection " + c.Name}
+	return failed(name, detail, "run: authsome login "+c.Provider+" --connection "+c.Name)
 }
 
 // probe is a client and how to have it fetch a URL. $URL and $DIR are replaced.
@@ -218,13 +237,13 @@ const probeTime = 20 * time.Second
 func (a *app) probeClients(ctx context.Context) []check {
 	dir, err := os.MkdirTemp("", "authsome-doctor-")
 	if err != nil {
-		return []check{{"clients", false, err.Error(), "make the temporary directory writable"}}
+		return []check{failed("clients", err.Error(), "make the temporary directory writable")}
 	}
 	defer os.RemoveAll(dir)
 	sandbox := &app{getenv: a.getenv, stdin: a.stdin, stdout: a.stderr, stderr: a.stderr, quiet: true, log: a.logger()}
 	s, api, key, err := sandbox.demoWorld(ctx, filepath.Join(dir, "home"))
 	if err != nil {
-		return []check{{"clients", false, "the proxy does not start: " + err.Error(), "run with --verbose for the log"}}
+		return []check{failed("clients", "the proxy does not start: "+err.Error(), "run with --verbose for the log")}
 	}
 	defer sandbox.close()
 	defer api.close()
@@ -245,7 +264,7 @@ func (p probe) try(ctx context.Context, s *session, api *demoAPI, key secret.Tex
 	fill := strings.NewReplacer("$URL", target, "$DIR", dir)
 	if p.file != "" {
 		if err := os.WriteFile(filepath.Join(dir, "Probe.java"), []byte(fill.Replace(p.file)), 0o600); err != nil {
-			return check{"client " + p.name, false, err.Error(), ""}
+			return failed("client "+p.name, err.Error(), "")
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
@@ -256,14 +275,33 @@ func (p probe) try(ctx context.Context, s *session, api *demoAPI, key secret.Tex
 	}
 	cmd := exec.CommandContext(ctx, path, argv...)
 	cmd.Env, cmd.Dir, cmd.WaitDelay = append(s.environment(os.Environ()), "GIT_TERMINAL_PROMPT=0"), dir, time.Second
-	out, _ := cmd.CombinedOutput() // what counts is what the API received
+	out, err := cmd.CombinedOutput() // what counts is what the API received
 	if api.received("/probe/"+p.name) == "Bearer "+key.Reveal() {
-		return check{"client " + p.name, true, path + " finds the proxy and trusts it", ""}
+		return check{Name: "client " + p.name, OK: true, Detail: path + " finds the proxy and trusts it"}
 	}
-	last := strings.TrimSpace(string(out))
-	if i := strings.LastIndexByte(last, '\n'); i >= 0 {
-		last = last[i+1:]
+	how := "it did not reach the API, and says nothing is wrong"
+	switch {
+	case ctx.Err() != nil:
+		how = "it did not end within " + probeTime.String()
+	case err != nil:
+		how = err.Error()
 	}
-	fix := orElse(p.fix, "see docs/troubleshooting.md, \"A client does not trust the proxy\"")
-	return check{"client " + p.name, false, path + " did not get through: " + last, fix}
+	return check{Name: "client " + p.name, Detail: path + " did not get through: " + how,
+		Output: lastLines(strings.ReplaceAll(string(out), s.engine.token.Reveal(), "***")),
+		Fix:    orElse(p.fix, "see docs/troubleshooting.md, \"A client does not trust the proxy\"")}
+}
+
+// outputLines is enough for what a client has to say; a stack trace says it at
+// its end.
+const outputLines = 12
+
+// lastLines are the last lines of an output that are not empty.
+func lastLines(output string) string {
+	var kept []string
+	for line := range strings.Lines(output) {
+		if line = strings.TrimRight(line, " \t\r\n"); line != "" {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept[max(0, len(kept)-outputLines):], "\n")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"authsome"
@@ -13,8 +14,6 @@ import (
 	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/audit"
-
-	"github.com/spf13/cobra"
 )
 
 // Exit codes.
@@ -46,33 +45,6 @@ func (f *fault) Error() string { return f.msg }
 func (f *fault) Unwrap() error { return f.err }
 func (f *fault) Hint() string  { return f.hint }
 
-func usageError(cmd *cobra.Command, err error) error {
-	return &fault{code: "Usage", exit: exitUsage, msg: err.Error(), hint: "run: " + cmd.CommandPath() + " --help", err: err}
-}
-
-// exactArgs is cobra.ExactArgs with an error that names what is missing.
-func exactArgs(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < len(names) {
-			return usageError(cmd, fmt.Errorf("%s: missing argument %s", cmd.Name(), names[len(args)]))
-		}
-		if len(args) > len(names) {
-			return usageError(cmd, fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[len(names)]))
-		}
-		return nil
-	}
-}
-
-// atMostArgs is exactArgs with arguments that may be left away.
-func atMostArgs(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) > len(names) {
-			return usageError(cmd, fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[len(names)]))
-		}
-		return nil
-	}
-}
-
 // classes map errors to their stable code and exit code; the first match wins.
 var classes = []struct {
 	is   error
@@ -94,7 +66,7 @@ var classes = []struct {
 	{flows.ErrBadName, "InvalidName", exitUsage, "choose another name"},
 	{flows.ErrBadInput, "InvalidInput", exitUsage, ""},
 	{provider.ErrExists, "ProviderExists", exitOther, "add --force to replace it"},
-	{authsome.ErrNoProfile, "ProfileNotFound", exitOther, "leave --profile and AUTHSOME_PROFILE away to use the default profile"},
+	{authsome.ErrNoProfile, "ProfileNotFound", exitOther, ""},
 	{authsome.ErrConfig, "ConfigInvalid", exitOther, ""},
 	{authsome.ErrHome, "StoreUnavailable", exitStore, ""},
 	{vault.ErrLocked, "StoreUnavailable", exitStore, "another process holds the store; try again"},
@@ -135,9 +107,6 @@ func describe(err error) *fault {
 	if out.code == "Error" && errors.As(err, &definition) {
 		out.code, out.exit = "InvalidProvider", exitUsage
 	}
-	if out.code == "Error" && strings.HasPrefix(out.msg, "unknown command") {
-		out.code, out.exit, out.hint = "Usage", exitUsage, "run: authsome --help"
-	}
 	return out
 }
 
@@ -149,6 +118,13 @@ func recordProvider(key string) string {
 	return "PROVIDER"
 }
 
+// jsonError is what a failure prints with --json.
+type jsonError struct {
+	Error   string `json:"error"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
 // exit reports a command's end and returns the exit code.
 func (a *app) exit(ctx context.Context, err error) int {
 	if err == nil {
@@ -158,9 +134,10 @@ func (a *app) exit(ctx context.Context, err error) int {
 		err = &fault{code: "Cancelled", exit: exitCancelled, msg: "cancelled", hint: "run the command again when ready", err: err}
 	}
 	f := describe(err)
+	a.nameConnections(ctx, err, f)
 	msg := strings.ReplaceAll(strings.TrimSpace(f.msg), "\n", "; ")
 	if a.json && !a.printed {
-		a.emit(map[string]string{"error": f.code, "message": msg, "hint": f.hint})
+		a.emit(jsonError{f.code, msg, f.hint})
 		return f.exit
 	}
 	if msg != "" {
@@ -171,6 +148,29 @@ func (a *app) exit(ctx context.Context, err error) int {
 		a.plain(line)
 	}
 	return f.exit
+}
+
+// nameConnections adds to the error of a connection that does not exist which
+// ones do.
+func (a *app) nameConnections(ctx context.Context, err error, f *fault) {
+	var missing *flows.ConnectionError
+	if a.client == nil || !errors.As(err, &missing) || !errors.Is(missing.Err, flows.ErrNoConnection) {
+		return
+	}
+	held, _ := a.client.Broker.List(context.WithoutCancel(ctx)) // what cannot be read cannot be named
+	if held[missing.Provider] == nil || len(held[missing.Provider].Connections) == 0 {
+		return
+	}
+	var names []string
+	for _, c := range held[missing.Provider].Connections {
+		names = append(names, c.Name)
+	}
+	slices.Sort(names)
+	if near := provider.Suggest(missing.Connection, names); len(near) > 0 {
+		f.hint = "did you mean " + strings.Join(near, ", ") + "? " + f.hint
+	} else {
+		f.hint = "there are: " + strings.Join(names, ", ") + "; " + f.hint
+	}
 }
 
 func (a *app) plain(line string) { fmt.Fprintln(a.stderr, line) }

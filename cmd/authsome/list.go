@@ -248,30 +248,3 @@ func brief(d time.Duration) string {
 	}
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
-
-// table prints rows in columns; the first is the heading.
-func (a *app) table(rows [][]string) error {
-	width := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			width[i] = max(width[i], len([]rune(cell)))
-		}
-	}
-	for n, row := range rows {
-		var b strings.Builder
-		for i, cell := range row {
-			b.WriteString(cell)
-			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", width[i]-len([]rune(cell))+2))
-			}
-		}
-		line := b.String()
-		if n == 0 {
-			line = a.paint(a.stdout, bold, line)
-		}
-		if err := a.print("%s", line); err != nil {
-			return err
-		}
-	}
-	return nil
-}

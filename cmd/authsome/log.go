@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 	"time"
 
+	"authsome"
+	"authsome/provider"
 	"authsome/vault/audit"
 
 	"github.com/spf13/cobra"
@@ -17,7 +21,7 @@ import (
 type logFlags struct {
 	lines                 int
 	since, provider, name string
-	follow                bool
+	follow, allProfiles   bool
 }
 
 func newLog(a *app) *cobra.Command {
@@ -26,8 +30,8 @@ func newLog(a *app) *cobra.Command {
 		Use:   "log",
 		Short: "Print the audit log",
 		Long: `Print the audit log: what was attached, where, by which run, and what was
-refused. With --follow, go on until interrupted; with --json as well, print one
-JSON value on each line.`,
+refused, in the profile. With --follow, go on until interrupted; with --json as
+well, print one JSON value on each line.`,
 		Example: "  authsome log -n 20\n  authsome log --since 1h --event inject --json\n  authsome log --follow --provider github",
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -35,21 +39,30 @@ JSON value on each line.`,
 			if err != nil {
 				return usageError(cmd, err)
 			}
+			if f.name != "" && !slices.Contains(auditEvents, f.name) {
+				return misspelled(cmd, fmt.Sprintf("--event %q: there is no such event", f.name), f.name, auditEvents)
+			}
 			client, err := a.open(cmd.Context())
 			if err != nil {
 				return err
+			}
+			if !f.allProfiles {
+				filter.Profile = client.Profile
 			}
 			events, err := a.readAudit(client.Home.AuditPath(), filter, f.lines)
 			if err != nil {
 				return err
 			}
 			if f.follow {
-				return a.followAudit(cmd.Context(), client.Home.AuditPath(), filter, events)
+				return a.followAudit(cmd.Context(), client.Home.AuditPath(), filter, events, f.allProfiles)
 			}
 			if a.json {
 				return a.emit(events)
 			}
-			return a.printEvents(events)
+			if len(events) == 0 {
+				a.noEntries(client, filter)
+			}
+			return a.printEvents(events, f.allProfiles)
 		},
 	}
 	cmd.Flags().IntVarP(&f.lines, "lines", "n", 50, "print the last N entries, 0 for all")
@@ -57,6 +70,8 @@ JSON value on each line.`,
 	cmd.Flags().StringVar(&f.provider, "provider", "", "only entries of this provider")
 	cmd.Flags().StringVar(&f.name, "event", "", "only entries of this event")
 	cmd.Flags().BoolVarP(&f.follow, "follow", "f", false, "print new entries as they come")
+	cmd.Flags().BoolVar(&f.allProfiles, "all-profiles", false, "entries of every profile")
+	cmd.RegisterFlagCompletionFunc("event", cobra.FixedCompletions(auditEvents, cobra.ShellCompDirectiveNoFileComp))
 	cmd.AddCommand(newLogVerify(a))
 	return cmd
 }
@@ -107,8 +122,8 @@ func (a *app) readAudit(path string, filter audit.Filter, n int) ([]audit.Event,
 
 // followAudit prints the events there are and those that come, until it is
 // interrupted, which is how it is meant to end.
-func (a *app) followAudit(ctx context.Context, path string, filter audit.Filter, events []audit.Event) error {
-	print := func(e audit.Event) error { return a.print("%s", auditLine(e)) }
+func (a *app) followAudit(ctx context.Context, path string, filter audit.Filter, events []audit.Event, all bool) error {
+	print := func(e audit.Event) error { return a.print("%s", a.auditLine(e, all)) }
 	if a.json {
 		a.printed = true
 		enc := json.NewEncoder(a.stdout)
@@ -130,9 +145,9 @@ func (a *app) followAudit(ctx context.Context, path string, filter audit.Filter,
 	return nil
 }
 
-func (a *app) printEvents(events []audit.Event) error {
+func (a *app) printEvents(events []audit.Event, all bool) error {
 	for _, e := range events {
-		if err := a.print("%s", auditLine(e)); err != nil {
+		if err := a.print("%s", a.auditLine(e, all)); err != nil {
 			return err
 		}
 	}
@@ -154,25 +169,67 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	return now.Add(-d), nil
 }
 
-func auditLine(e audit.Event) string {
-	line := fmt.Sprintf("%s  %-9s  %s", e.Time.Format(time.RFC3339), e.Event, e.Outcome)
+// auditLine words an event on one line. On a terminal it is cut to its width,
+// the path first.
+func (a *app) auditLine(e audit.Event, profile bool) string {
+	head := fmt.Sprintf("%s  %-9s  ", e.Time.Format(time.RFC3339), printable(e.Event))
+	rest := auditRest(e, profile)
+	if columns := columnsOf(a.stdout); columns > 0 {
+		room := max(1, columns-cells(head+e.Outcome))
+		if over := cells(rest) - room; over > 0 {
+			e.Path = cut(e.Path, max(1, cells(e.Path)-over))
+			rest = cut(auditRest(e, profile), room)
+		}
+	}
+	outcome := printable(e.Outcome)
+	if outcome != audit.OK {
+		outcome = a.paint(a.stdout, red, outcome)
+	}
+	return head + outcome + rest
+}
+
+// auditRest is what comes after time, event and outcome. What is in it may have
+// been chosen by a client of the proxy.
+func auditRest(e audit.Event, profile bool) string {
+	var b strings.Builder
 	if e.Provider != "" {
-		line += "  " + e.Provider
+		b.WriteString(gap + e.Provider)
 		if e.Connection != "" {
-			line += "/" + e.Connection
+			b.WriteString("/" + e.Connection)
 		}
 	}
 	if e.Host != "" {
-		line += fmt.Sprintf("  %s %s://%s%s → %d", e.Method, e.Scheme, e.Host, e.Path, e.Status)
+		fmt.Fprintf(&b, "  %s %s://%s%s → %d", e.Method, e.Scheme, e.Host, e.Path, e.Status)
 	}
 	if e.Code != "" {
-		line += "  " + e.Code
+		b.WriteString(gap + e.Code)
+	}
+	if e.Detail != "" {
+		b.WriteString(gap + e.Detail)
 	}
 	if e.ExitCode != nil {
-		line += fmt.Sprintf("  exit %d", *e.ExitCode)
+		fmt.Fprintf(&b, "  exit %d", *e.ExitCode)
 	}
 	if e.Actor.Run != "" {
-		line += "  run=" + e.Actor.Run
+		b.WriteString("  run=" + e.Actor.Run)
 	}
-	return line
+	if profile && e.Profile != "" {
+		b.WriteString("  profile=" + e.Profile)
+	}
+	return printable(b.String())
 }
+
+// noEntries says that nothing was found, and why that may be.
+func (a *app) noEntries(client *authsome.Client, filter audit.Filter) {
+	var unknown *provider.NotFoundError
+	if _, err := client.Registry.Lookup(filter.Provider); filter.Provider != "" && errors.As(err, &unknown) {
+		a.say("No entries, and %v (%s).", err, unknown.Hint())
+		return
+	}
+	a.say("No entries of this kind in profile %s.", orElse(filter.Profile, "any"))
+}
+
+// auditEvents are all that are recorded; docs/audit.md says what they mean.
+var auditEvents = []string{"init", "login", "login.client", "logout", "revoke", "remove", "connection.default", "connection.rename",
+	"get", "export", "register", "run.start", "run.end", "inject", "refuse", "refresh.start", "refresh", "rekey",
+	"vault.backup", "vault.restore", "profile.create", "profile.delete", "ca.install", "ca.uninstall", "ca.rotate", "ca.renew", "doctor", "log.resume"}

@@ -36,10 +36,10 @@ func notIgnored(all ...os.Signal) []os.Signal {
 // run is the whole program. It returns the exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	harden()
-	a := &app{getenv: getenv, stdin: &input{ctx, stdin}, stdout: stdout, stderr: stderr}
+	a := &app{args: args, getenv: getenv, stdin: &input{ctx, stdin}, stdout: stdout, stderr: stderr}
 	root := newRoot(a)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	code := a.exit(ctx, root.ExecuteContext(ctx))
 	a.close()
-	return a.exit(ctx, err)
+	return code
 }

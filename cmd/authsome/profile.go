@@ -6,19 +6,19 @@ import (
 	"io/fs"
 
 	"authsome"
+	"authsome/vault/audit"
 
 	"github.com/spf13/cobra"
 )
 
 func newProfile(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := a.group(&cobra.Command{
 		Use:   "profile",
 		Short: "Keep separate sets of connections",
 		Long: `A profile is a vault of its own: nothing of one profile is visible from
 another. Choose one with --profile or AUTHSOME_PROFILE, or for good with use.`,
 		Example: "  authsome profile create work\n  authsome --profile work login github\n  authsome profile use work",
-		Args:    exactArgs("SUBCOMMAND"),
-	}
+	})
 	var description string
 	create := &cobra.Command{Use: "create NAME", Short: "Create a profile", Args: exactArgs("NAME"), Example: "  authsome profile create work --description 'the day job'",
 		RunE: func(_ *cobra.Command, args []string) error { return a.createProfile(args[0], description) }}
@@ -107,6 +107,9 @@ func (a *app) createProfile(name, description string) error {
 		}
 		return err
 	}
+	if err := record(home, audit.Event{Event: "profile.create", Profile: name}); err != nil {
+		return errors.Join(err, home.DeleteProfile(name))
+	}
 	return a.profileDone("success", name, "Created profile %s. Next: authsome --profile "+name+" login PROVIDER")
 }
 
@@ -139,10 +142,22 @@ func (a *app) deleteProfile(name string, yes bool) error {
 	if !yes && !a.json && !a.confirm(fmt.Sprintf("Delete profile %s and all its connections?", name)) {
 		return &fault{code: "Cancelled", exit: exitCancelled, msg: "not deleted", hint: "add --yes to delete without being asked"}
 	}
+	if err := record(home, audit.Event{Event: "profile.delete", Profile: name}); err != nil {
+		return err
+	}
 	if err := home.DeleteProfile(name); err != nil {
 		return err
 	}
 	return a.profileDone("success", name, "Deleted profile %s.")
+}
+
+// record writes one event of a home whose vault is not open.
+func record(home *authsome.Home, e audit.Event) error {
+	log, err := audit.Open(home.AuditPath(), audit.Config{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(log.Write(e), log.Close())
 }
 
 func (a *app) profileDone(status, name, format string) error {

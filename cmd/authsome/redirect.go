@@ -29,7 +29,7 @@ const (
 )
 
 func newRedirect(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := a.group(&cobra.Command{
 		Use:   "redirect",
 		Short: "Send this network namespace's web traffic through the proxy",
 		Long: `Set nftables rules that send TCP ports 80 and 443 of every user but the proxy's
@@ -40,8 +40,7 @@ It is meant for the network namespace of a pod or a container, before the agent
 starts there, and needs CAP_NET_ADMIN. An agent that has that capability itself,
 or runs as the proxy's user, can go round.`,
 		Example: "  authsome redirect up --uid 65532 --port 15001\n  authsome redirect show\n  authsome redirect down",
-		Args:    exactArgs("SUBCOMMAND"),
-	}
+	})
 	r := redirection{uid: redirectUID, port: redirectPort}
 	up := &cobra.Command{Use: "up", Short: "Set the rules, or replace those that are there", Args: exactArgs(),
 		Example: "  authsome redirect up\n  authsome redirect up --strict",

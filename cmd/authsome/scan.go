@@ -100,7 +100,7 @@ func (a *app) printScan(dir string, files int, all []finding) error {
 	} else if len(all) > 0 {
 		rows := [][]string{{"FILE", "LINE", "VARIABLE", "PROVIDER", "KIND", "GIT"}}
 		for _, f := range all {
-			rows = append(rows, []string{printable(f.File), fmt.Sprint(f.Line), f.Variable, f.Provider, string(f.Kind), orElse(f.Git, "-")})
+			rows = append(rows, []string{f.File, fmt.Sprint(f.Line), f.Variable, f.Provider, string(f.Kind), orElse(f.Git, "-")})
 		}
 		if err := a.table(rows); err != nil {
 			return err
@@ -116,16 +116,6 @@ func (a *app) printScan(dir string, files int, all []finding) error {
 	}
 	return &fault{code: "SecretsFound", exit: exitOther, msg: count + " in env files below " + dir,
 		hint: "run: authsome import " + shellWord(first) + ", then remove them from the file; replace those that were ever committed"}
-}
-
-// printable keeps a file's name from doing anything to the terminal.
-func printable(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, name)
 }
 
 func shellWord(s string) string {

@@ -16,12 +16,11 @@ import (
 )
 
 func newVault(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := a.group(&cobra.Command{
 		Use:     "vault",
 		Short:   "Look after the vault",
 		Example: "  authsome vault check\n  authsome vault backup authsome-backup.db\n  authsome vault rekey --mode passphrase",
-		Args:    exactArgs("SUBCOMMAND"),
-	}
+	})
 	var mode string
 	var newKey bool
 	rekey := &cobra.Command{Use: "rekey", Short: "Change how the vault is locked, or its data key", Args: exactArgs(),
@@ -153,7 +152,7 @@ func (a *app) restoreVault(ctx context.Context, path string, yes bool) error {
 	if _, err := os.Stat(path); err != nil {
 		return &fault{code: "NoBackup", exit: exitUsage, msg: err.Error(), hint: "give the path of a file that authsome vault backup made", err: err}
 	}
-	if err := a.opens(ctx, home, path); err != nil {
+	if err := a.opens(ctx, home, profile, path); err != nil {
 		return err
 	}
 	if !yes && !a.json && !a.confirm(fmt.Sprintf("Replace the vault of profile %s by %s?", profile, path)) {
@@ -170,7 +169,7 @@ func (a *app) restoreVault(ctx context.Context, path string, yes bool) error {
 }
 
 // opens checks that the key of a backup is at hand before it replaces anything.
-func (a *app) opens(ctx context.Context, home *authsome.Home, path string) error {
+func (a *app) opens(ctx context.Context, home *authsome.Home, profile, path string) error {
 	copied, err := vault.OpenBolt(path, vault.BoltConfig{Logger: a.logger()})
 	if err != nil {
 		return err
@@ -183,7 +182,7 @@ func (a *app) opens(ctx context.Context, home *authsome.Home, path string) error
 	if err != nil {
 		return err
 	}
-	log, err := audit.Open(home.AuditPath(), audit.Config{Actor: audit.Actor{PID: os.Getpid(), UID: os.Getuid()}})
+	log, err := audit.Open(home.AuditPath(), audit.Config{Profile: profile})
 	if err != nil {
 		return err
 	}

@@ -16,12 +16,14 @@ import (
 // A Filter chooses events. A zero field admits all.
 type Filter struct {
 	Since    time.Time // at or after
+	Profile  string
 	Provider string
 	Event    string
 }
 
 func (f Filter) admits(e *Event) bool {
 	return (f.Since.IsZero() || !e.Time.Before(f.Since)) &&
+		(f.Profile == "" || f.Profile == e.Profile) &&
 		(f.Provider == "" || f.Provider == e.Provider) &&
 		(f.Event == "" || f.Event == e.Event)
 }
