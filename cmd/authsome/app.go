@@ -30,6 +30,7 @@ type app struct {
 
 	json, quiet, noColor, verbose bool
 	profile, logFile              string
+	server                        bool // the command runs until it is told to stop
 
 	client  *authsome.Client
 	log     *slog.Logger
@@ -149,16 +150,19 @@ func (a *app) close() {
 	}
 }
 
-// logger writes warnings to stderr and, with --verbose or --log-file, more.
+// logger writes warnings to stderr and, with --verbose or --log-file, more. A
+// server's have time and level.
 func (a *app) logger() *slog.Logger {
 	if a.log != nil {
 		return a.log
 	}
-	level := slog.LevelWarn
-	if a.verbose {
-		level = slog.LevelDebug
+	handlers := []slog.Handler{warnings{a: a}}
+	switch {
+	case a.verbose:
+		handlers[0] = slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug})
+	case a.server:
+		handlers[0] = slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
 	}
-	handlers := []slog.Handler{slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level})}
 	if path := a.logPath(); path != "" {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			a.warn("log file: %v", err)

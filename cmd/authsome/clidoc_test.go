@@ -20,7 +20,7 @@ const cliDocIntro = `# Command line
 
 Written from the program by ` + "`go test ./cmd/authsome -run TestCLIDoc -update-doc`" + `; a test holds it current.
 
-stdout carries data only; prompts, progress, warnings and errors go to stderr. With ` + "`--json`" + ` a command prints exactly one JSON value on stdout, and a failure prints ` + "`{\"error\":\"<Code>\",\"message\":\"…\",\"hint\":\"…\"}`" + ` with the same exit code.
+stdout carries data only; prompts, progress, warnings and errors go to stderr. With ` + "`--json`" + ` a command prints exactly one JSON value on stdout, and a failure prints ` + "`{\"error\":\"<Code>\",\"message\":\"…\",\"hint\":\"…\"}`" + ` with the same exit code. Each command's JSON has a [schema](schema), which is linked below, and errors have [theirs](schema/error.json).
 
 | exit code | meaning |
 |---|---|
@@ -76,6 +76,10 @@ func writeCommand(b *strings.Builder, c *cobra.Command, level string) {
 	fmt.Fprintf(b, "%s %s\n\n%s\n\n```\n%s\n```\n\n", level, c.CommandPath(), text, c.UseLine())
 	if c.Example != "" {
 		fmt.Fprintf(b, "```console\n%s\n```\n\n", c.Example)
+	}
+	schema := strings.ReplaceAll(strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" "), " ", "-") + ".json"
+	if _, err := os.Stat("../../docs/schema/" + schema); err == nil {
+		fmt.Fprintf(b, "JSON: [%s](schema/%s)\n\n", schema, schema)
 	}
 	writeFlags(b, c.LocalNonPersistentFlags())
 	for _, sub := range c.Commands() {

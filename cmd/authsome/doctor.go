@@ -66,13 +66,16 @@ func (a *app) reportChecks(checks []check) error {
 			failed++
 		}
 	}
-	if failed > 0 {
-		a.code = exitOther
-	}
+	var err error
 	if a.json {
-		return a.emit(map[string]any{"ok": failed == 0, "checks": checks})
+		err = a.emit(map[string]any{"ok": failed == 0, "checks": checks})
+	} else {
+		err = a.printChecks(checks)
 	}
-	return a.printChecks(checks)
+	if err == nil && failed > 0 {
+		err = &fault{code: "ChecksFailed", exit: exitOther, msg: fmt.Sprintf("%d of %d checks failed", failed, len(checks)), hint: "each says what mends it"}
+	}
+	return err
 }
 
 func (a *app) printChecks(checks []check) error {

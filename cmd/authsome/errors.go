@@ -97,7 +97,10 @@ func describe(err error) *fault {
 	var integrity *vault.IntegrityError
 	if errors.As(err, &integrity) {
 		out.code, out.exit = "StoreUnavailable", exitStore
-		out.hint = "restore a backup, or run: authsome login " + recordProvider(integrity.Key) + " --reset"
+		out.hint = "run: authsome vault restore FILE, from a backup"
+		if name := recordProvider(integrity.Key); name != "" {
+			out.hint = "restore a backup, or run: authsome login " + name + " --reset"
+		}
 	}
 	var corrupt *vault.CorruptError
 	if errors.As(err, &corrupt) {
@@ -110,12 +113,13 @@ func describe(err error) *fault {
 	return out
 }
 
-// recordProvider is the provider in the key of a record, profile:P:PROVIDER:….
+// recordProvider is the provider in the key of a record, profile:P:PROVIDER:…, ""
+// for the vault's own.
 func recordProvider(key string) string {
 	if parts := strings.Split(key, ":"); len(parts) > 2 {
 		return parts[2]
 	}
-	return "PROVIDER"
+	return ""
 }
 
 // jsonError is what a failure prints with --json.

@@ -125,7 +125,7 @@ func (a *app) revoked(name string, done []flows.Revocation) error {
 		item := revokedConnection{Connection: r.Connection, Remote: r.Remote}
 		if r.Err != nil {
 			item.Error = r.Err.Error()
-			failed = &fault{code: "RevocationFailed", exit: exitAuth, msg: r.Err.Error(), hint: "revoke the tokens on the provider's own pages", err: r.Err}
+			failed = &fault{code: "RevocationFailed", exit: exitAuth, msg: fmt.Sprintf("%s/%s: the provider did not take its tokens back", name, r.Connection), hint: "revoke the tokens on the provider's own pages", err: r.Err}
 		}
 		list = append(list, item)
 	}

@@ -180,6 +180,7 @@ func (a *app) proxy(ctx context.Context, load func() (sidecarConfig, error), hea
 	if healthcheck {
 		return a.healthcheck(ctx, cfg.MetricsAddr)
 	}
+	a.server = true
 	// A hangup means reload here, and not the end as for every other command.
 	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	defer stop()

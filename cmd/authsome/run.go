@@ -210,7 +210,7 @@ func (s *session) open(metricsAddr string) error {
 func (s *session) serveMetrics(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("listen for metrics: %w", err)
+		return &fault{code: "Listen", exit: exitOther, msg: fmt.Sprintf("--metrics-addr %s: %v", addr, err), hint: "give a host:port that is free, such as 127.0.0.1:0", err: err}
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.engine.registry, promhttp.HandlerOpts{}))

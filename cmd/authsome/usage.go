@@ -16,6 +16,11 @@ func usageError(cmd *cobra.Command, err error) error {
 	return &fault{code: "Usage", exit: exitUsage, msg: err.Error(), hint: "run: " + cmd.CommandPath() + " --help", err: err}
 }
 
+// nameOf is what a command is called without the program: "profile create".
+func nameOf(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+}
+
 // misspelled is a usage error whose hint offers what may have been meant.
 func misspelled(cmd *cobra.Command, msg, word string, known []string) error {
 	f := &fault{code: "Usage", exit: exitUsage, msg: msg, hint: "run: " + cmd.CommandPath() + " --help"}
@@ -40,13 +45,13 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
 		name := "--" + unknown.GetSpecifiedName()
-		return misspelled(cmd, fmt.Sprintf("%s: unknown flag %s", cmd.Name(), name), name, flagNames(cmd))
+		return misspelled(cmd, fmt.Sprintf("%s: unknown flag %s", nameOf(cmd), name), name, flagNames(cmd))
 	case errors.As(err, &invalid):
-		err = fmt.Errorf("%s: --%s %q: want %s", cmd.Name(), invalid.GetFlag().Name, invalid.GetValue(), wanted(invalid.GetFlag()))
+		err = fmt.Errorf("%s: --%s %q: want %s", nameOf(cmd), invalid.GetFlag().Name, invalid.GetValue(), wanted(invalid.GetFlag()))
 	case errors.As(err, &missing):
-		err = fmt.Errorf("%s: --%s needs a value", cmd.Name(), missing.GetFlag().Name)
+		err = fmt.Errorf("%s: --%s needs a value", nameOf(cmd), missing.GetFlag().Name)
 	default:
-		err = fmt.Errorf("%s: %w", cmd.Name(), err)
+		err = fmt.Errorf("%s: %w", nameOf(cmd), err)
 	}
 	return usageError(cmd, err)
 }
@@ -88,7 +93,11 @@ func flagNames(cmd *cobra.Command) (names []string) {
 }
 
 func unknownCommand(cmd *cobra.Command, word string) error {
-	return misspelled(cmd, fmt.Sprintf("unknown command %q", strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name())+" "+word)), word, subcommands(cmd))
+	called := word
+	if cmd.HasParent() {
+		called = nameOf(cmd) + " " + word
+	}
+	return misspelled(cmd, fmt.Sprintf("unknown command %q", called), word, subcommands(cmd))
 }
 
 func subcommands(cmd *cobra.Command) (names []string) {
@@ -110,11 +119,11 @@ func numberOfArgs(least int, names []string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return usageError(cmd, fmt.Errorf("%s: missing argument %s", cmd.Name(), names[len(args)]))
+			return usageError(cmd, fmt.Errorf("%s: missing argument %s", nameOf(cmd), names[len(args)]))
 		case len(args) > len(names) && len(names) == 0 && cmd.HasSubCommands():
 			return unknownCommand(cmd, args[0])
 		case len(args) > len(names):
-			return usageError(cmd, fmt.Errorf("%s: unexpected argument %q", cmd.Name(), args[len(names)]))
+			return usageError(cmd, fmt.Errorf("%s: unexpected argument %q", nameOf(cmd), args[len(names)]))
 		}
 		return nil
 	}
@@ -139,7 +148,7 @@ func isGroup(cmd *cobra.Command) bool { return cmd.Annotations[groupAnnotation] 
 // and a program that wants JSON an error.
 func (a *app) helpOrError(cmd *cobra.Command) error {
 	if a.json {
-		return usageError(cmd, fmt.Errorf("%s: what command?", cmd.Name()))
+		return usageError(cmd, fmt.Errorf("%s: what command?", nameOf(cmd)))
 	}
 	return cmd.Help()
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 
 	"authsome"
 	"authsome/vault"
@@ -14,6 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 )
+
+// encryptionModes are the ways in which a vault is locked.
+var encryptionModes = []string{vault.ModeLocalKey, vault.ModeKeyring, vault.ModePassphrase, vault.ModeEnv}
 
 func newVault(a *app) *cobra.Command {
 	cmd := a.group(&cobra.Command{
@@ -34,11 +39,14 @@ command again finishes the rest.`,
 			if mode == "" && !newKey {
 				return usageError(cmd, errors.New("rekey: say --mode, --new-data-key, or both"))
 			}
+			if mode != "" && !slices.Contains(encryptionModes, mode) {
+				return misspelled(cmd, fmt.Sprintf("--mode %q: want %s", mode, strings.Join(encryptionModes, ", ")), mode, encryptionModes)
+			}
 			return a.rekey(cmd.Context(), mode, newKey)
 		}}
 	rekey.Flags().StringVar(&mode, "mode", "", "local_key, keyring, passphrase or env")
 	rekey.Flags().BoolVar(&newKey, "new-data-key", false, "encrypt everything with a new key")
-	rekey.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions([]string{"local_key", "keyring", "passphrase", "env"}, cobra.ShellCompDirectiveNoFileComp))
+	rekey.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(encryptionModes, cobra.ShellCompDirectiveNoFileComp))
 	var force bool
 	restore := &cobra.Command{Use: "restore FILE", Short: "Replace the vault by a backup", Args: exactArgs("FILE"), Example: "  authsome vault restore authsome-backup.db",
 		RunE: func(cmd *cobra.Command, args []string) error { return a.restoreVault(cmd.Context(), args[0], force) }}
