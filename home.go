@@ -126,6 +126,12 @@ func DefaultHome(getenv func(string) string) (string, error) {
 	return filepath.Join(user, ".authsome"), nil
 }
 
+// IsHome reports whether a home was made at dir.
+func IsHome(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "version"))
+	return err == nil
+}
+
 // OpenHome opens the home at dir, making what is missing. created reports
 // whether it was new. What is there and cannot be read is an error, and is
 // never replaced.

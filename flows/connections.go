@@ -10,6 +10,25 @@ import (
 	"authsome/vault"
 )
 
+// ConnectionNames reads the names of a profile's connections, by provider, from
+// a store whose vault need not be open: names are not sealed.
+func ConnectionNames(ctx context.Context, store vault.Store, profile string) (map[string][]string, error) {
+	records, err := store.Load(ctx, profilePrefix(profile))
+	if err != nil {
+		return nil, err
+	}
+	names := map[string][]string{}
+	for key := range records {
+		if provider, kind, name := splitKey(profile, key); kind == "connection" {
+			names[provider] = append(names[provider], name)
+		}
+	}
+	for _, of := range names {
+		slices.Sort(of)
+	}
+	return names, nil
+}
+
 // SetDefault makes a connection its provider's default one.
 func (b *Broker) SetDefault(ctx context.Context, name, connection string) error {
 	return b.commit(ctx, b.event("connection.default", name, connection), func() ([]vault.Change, error) {

@@ -69,11 +69,7 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.AddCommand(newInit(a), newList(a), newInspect(a), newLogin(a), newLogout(a), newRevoke(a), newRemove(a), newGet(a),
 		newExport(a), newRun(a), newProxy(a), newRedirect(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a), newProfile(a), newConnection(a), newVault(a), newCA(a), newDoctor(a), newImport(a), newScan(a), newCompletion(a))
-	for _, c := range root.Commands() {
-		if c.ValidArgs == nil && c.ValidArgsFunction == nil {
-			c.ValidArgsFunction = completion(a, c)
-		}
-	}
+	a.completeAll(root)
 	return root
 }
 

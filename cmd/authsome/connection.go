@@ -40,9 +40,6 @@ func newConnection(a *app) *cobra.Command {
 			return a.connectionDone(args[0], args[2], "The connection is %s/%s now.")
 		}}
 	cmd.AddCommand(list, choose, rename)
-	for _, c := range cmd.Commands() {
-		c.ValidArgsFunction = a.completeConnections
-	}
 	return cmd
 }
 
@@ -96,24 +93,4 @@ func (a *app) listConnections(ctx context.Context, args []string) error {
 		return a.emit(map[string]any{"profile": client.Profile, "connections": all})
 	}
 	return a.table(rows)
-}
-
-// completeConnections completes a provider, and then its connections.
-func (a *app) completeConnections(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) == 0 {
-		return a.providerNames(), cobra.ShellCompDirectiveNoFileComp
-	}
-	client, err := a.open(cmd.Context())
-	if err != nil || len(args) > 1 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	held, err := client.Broker.List(cmd.Context())
-	if err != nil || held[args[0]] == nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, c := range held[args[0]].Connections {
-		names = append(names, c.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -56,8 +56,13 @@ func newGet(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&connection, "connection", "", "name of the connection (default: the provider's default one)")
 	cmd.Flags().StringVar(&field, "field", "", "print this field alone")
 	cmd.Flags().BoolVar(&show, "show-secret", false, "show the field though it is a secret")
+	cmd.RegisterFlagCompletionFunc("field", cobra.FixedCompletions(recordFields, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
+
+// recordFields are those that a record may have.
+var recordFields = []string{"provider", "connection_name", "profile", "status", "auth_type", "base_url", "host_url", "token_url", "scopes",
+	"token_type", "expires_at", "obtained_at", "account", "client_id", "access_token", "refresh_token", "id_token", "api_key", "metadata"}
 
 func (a *app) printRecord(record map[string]any) error {
 	if a.json {

@@ -34,9 +34,6 @@ another. Choose one with --profile or AUTHSOME_PROFILE, or for good with use.`,
 		&cobra.Command{Use: "use NAME", Short: "Make a profile the default one", Args: exactArgs("NAME"), Example: "  authsome profile use work",
 			RunE: func(_ *cobra.Command, args []string) error { return a.useProfile(args[0]) }},
 		remove)
-	for _, c := range []*cobra.Command{cmd.Commands()[1], cmd.Commands()[3]} {
-		c.ValidArgsFunction = a.completeProfiles
-	}
 	return cmd
 }
 
@@ -50,16 +47,9 @@ func (a *app) home() (*authsome.Home, error) {
 	return home, err
 }
 
-func (a *app) completeProfiles(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	home, err := a.home()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	names, err := home.Profiles()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+// profileIn is the name of the profile in use.
+func (a *app) profileIn(home *authsome.Home) string {
+	return orElse(a.profile, orElse(a.getenv("AUTHSOME_PROFILE"), home.Config.DefaultProfile))
 }
 
 func (a *app) listProfiles() error {
@@ -71,7 +61,7 @@ func (a *app) listProfiles() error {
 	if err != nil {
 		return err
 	}
-	active := orElse(a.profile, orElse(a.getenv("AUTHSOME_PROFILE"), home.Config.DefaultProfile))
+	active := a.profileIn(home)
 	type listed struct {
 		authsome.ProfileInfo
 		Active bool `json:"active"`

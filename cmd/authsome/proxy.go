@@ -60,7 +60,7 @@ credentials: logins that need nobody, from mounted files.`,
 	flags.StringArrayVar(&set.AllowHost, "allow-host", nil, "with --egress deny, allow this host: host, host:port or *.domain (repeatable)")
 	flags.StringVar(&set.UpstreamProxy, "upstream-proxy", "", "reach origins through this proxy (default: HTTPS_PROXY and NO_PROXY)")
 	var grants grantFlags
-	addGrantFlags(cmd, a, &grants)
+	addGrantFlags(cmd, &grants)
 	cmd.PreRun = func(*cobra.Command, []string) { set.Provider, set.Connection = grants.providers, grants.connections }
 	cmd.RegisterFlagCompletionFunc("egress", cobra.FixedCompletions([]string{"allow", "deny"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

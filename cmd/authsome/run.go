@@ -56,7 +56,7 @@ command's, or 128+n when signal n ended it.`,
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
-	addGrantFlags(cmd, a, &f.grantFlags)
+	addGrantFlags(cmd, &f.grantFlags)
 	flags.StringVar(&f.egress, "egress", "allow", "hosts without a credential: allow or deny")
 	flags.StringArrayVar(&f.allow, "allow-host", nil, "with --egress deny, allow this host: host, host:port or *.domain (repeatable)")
 	flags.StringVar(&f.metricsAddr, "metrics-addr", "", "serve Prometheus metrics on this address")
@@ -65,12 +65,9 @@ command's, or 128+n when signal n ended it.`,
 	return cmd
 }
 
-func addGrantFlags(cmd *cobra.Command, a *app, f *grantFlags) {
+func addGrantFlags(cmd *cobra.Command, f *grantFlags) {
 	cmd.Flags().StringArrayVar(&f.providers, "provider", nil, "attach this provider's credential only (repeatable; default: all that are connected)")
 	cmd.Flags().StringArrayVar(&f.connections, "connection", nil, "use this connection, PROVIDER=NAME (repeatable)")
-	cmd.RegisterFlagCompletionFunc("provider", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return a.providerNames(), cobra.ShellCompDirectiveNoFileComp
-	})
 }
 
 // ownFailure gives an error the exit code of run's own failures, unless the

@@ -71,7 +71,7 @@ func (a *app) bolt() (*authsome.Home, *vault.Bolt, string, error) {
 	if err != nil {
 		return nil, nil, "", err
 	}
-	profile := orElse(a.profile, orElse(a.getenv("AUTHSOME_PROFILE"), home.Config.DefaultProfile))
+	profile := a.profileIn(home)
 	if _, err := home.Profile(profile); err != nil {
 		return nil, nil, "", err
 	}
