@@ -32,8 +32,18 @@ type terminal struct {
 // onTerminal starts a command on a terminal of its own, as its session's leader.
 func onTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
 	t.Helper()
+	return onTerminalOf(t, 0, cmd)
+}
+
+// onTerminalOf is onTerminal on one that is so many columns wide; 0 is one that
+// does not know.
+func onTerminalOf(t *testing.T, columns uint16, cmd *exec.Cmd) *terminal {
+	t.Helper()
 	term := &terminal{t: t, cmd: cmd, read: make(chan struct{})}
 	term.master, term.slave = openPTY(t)
+	if err := unix.IoctlSetWinsize(int(term.slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: 24}); err != nil {
+		t.Fatal(err)
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = term.slave, term.slave, term.slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := cmd.Start(); err != nil {

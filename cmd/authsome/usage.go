@@ -102,7 +102,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 
 func subcommands(cmd *cobra.Command) (names []string) {
 	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
+		if !c.Hidden {
 			names = append(names, c.Name())
 		}
 	}

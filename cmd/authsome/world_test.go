@@ -71,8 +71,9 @@ type world struct {
 	repo     string // directory that holds repo.git
 	auth     authServer
 
-	mu   sync.Mutex // guards seen
-	seen []string   // method, host and path of what the origin was asked
+	mu       sync.Mutex             // guards the rest
+	seen     []string               // method, host and path of what the origin was asked
+	received map[string]http.Header // path → the header of the last request
 }
 
 func newWorld(t *testing.T) *world {
@@ -130,6 +131,10 @@ func connectTo(address string) http.Handler {
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.seen = append(w.seen, r.Method+" "+r.Host+r.URL.Path)
+	if w.received == nil {
+		w.received = make(map[string]http.Header)
+	}
+	w.received[r.URL.Path] = r.Header
 	w.mu.Unlock()
 	if r.Host == authHost {
 		w.auth.ServeHTTP(rw, r)
@@ -169,6 +174,13 @@ func (w *world) requests() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]string(nil), w.seen...)
+}
+
+// header returns that of the last request for a path, nil when there was none.
+func (w *world) header(path string) http.Header {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.received[path]
 }
 
 // result is one run of the binary.
