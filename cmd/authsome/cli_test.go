@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -87,33 +88,50 @@ func TestCancelledByASignal(t *testing.T) {
 	w.register(exampleDefinition)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		cmd := w.command(nil, "login", "example", "--secret-file", "-", "--json")
-		in, out, err := os.Pipe()
+		in, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer out.Close()
-		cmd.Stdin = in
-		stop := time.AfterFunc(patience, func() { out.Close() }) // it would not end
-		go func() {
-			// Once it has the audit log open it is past what a signal kills.
-			for !opened(cmd, "audit.log") {
-				time.Sleep(5 * time.Millisecond)
-			}
-			cmd.Process.Signal(sig)
-		}()
-		r := w.run(cmd, "")
-		in.Close()
-		if r.code != 8 || !strings.Contains(r.stdout, `"error": "Cancelled"`) || !stop.Stop() {
+		begun := w.begin(cmd)
+		// Once it has the audit log open it is past where a signal kills.
+		eventually(t, "the command reads", func() bool { return opened(cmd, "audit.log") }, func() string { return "" })
+		cmd.Process.Signal(sig)
+		if r := begun.end(); r.code != 8 || !strings.Contains(r.stdout, `"error": "Cancelled"`) {
 			t.Errorf("%v: exit %d: %s%s", sig, r.code, r.stdout, r.stderr)
 		}
+		in.Close()
 	}
+}
+
+// begun is a run that goes on beside the test.
+type begun struct {
+	t              *testing.T
+	cmd            *exec.Cmd
+	stdout, stderr bytes.Buffer
+}
+
+func (w *world) begin(cmd *exec.Cmd) *begun {
+	w.t.Helper()
+	b := &begun{t: w.t, cmd: cmd}
+	cmd.Stdout, cmd.Stderr = &b.stdout, &b.stderr
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { cmd.Process.Kill() })
+	return b
+}
+
+// end waits for it, but not for ever.
+func (b *begun) end() result {
+	b.t.Helper()
+	timer := time.AfterFunc(patience, func() { b.cmd.Process.Kill() })
+	defer timer.Stop()
+	b.cmd.Wait() // what counts is the code
+	return result{b.cmd.ProcessState.ExitCode(), b.stdout.String(), b.stderr.String()}
 }
 
 // opened reports whether a process has a file open.
 func opened(cmd *exec.Cmd, name string) bool {
-	if cmd.Process == nil {
-		return false
-	}
 	links, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "fd", "*"))
 	return slices.ContainsFunc(links, func(link string) bool {
 		target, err := os.Readlink(link)

@@ -23,7 +23,10 @@ func (w warnings) Handle(_ context.Context, r slog.Record) error {
 	b.WriteString(printable(r.Message))
 	add := func(attr slog.Attr) bool {
 		value := attr.Value.Resolve().String()
-		if value == "" || strings.ContainsAny(value, " \"=") || printable(value) != value {
+		if value == "" {
+			return true
+		}
+		if strings.ContainsAny(value, " \"=") || printable(value) != value {
 			value = strconv.Quote(value)
 		}
 		b.WriteString(" " + attr.Key + "=" + value)
