@@ -211,6 +211,9 @@ func TestWidths(t *testing.T) {
 			if strings.ContainsAny(out, "\x1b\u009b") {
 				t.Errorf("%v: somebody else's escape sequence: %q", c.args, out)
 			}
+			if c.args[0] == "list" && !strings.Contains(out, "[example]") && !strings.Contains(out, "example") {
+				t.Errorf("at %d columns the provider has no name:\n%s", columns, out)
+			}
 			if cut := strings.Contains(out, "…"); cut != (columns < 100) {
 				t.Errorf("%v at %d columns: cut is %t\n%s", c.args, columns, cut, out)
 			}

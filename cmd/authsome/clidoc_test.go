@@ -62,6 +62,31 @@ func TestCLIDoc(t *testing.T) {
 	}
 }
 
+// TestEveryFlagIsExplained holds commands and flags to words of their own, in one
+// form: a phrase without a stop at its end.
+func TestEveryFlagIsExplained(t *testing.T) {
+	root := newRoot(&app{getenv: func(string) string { return "" }, stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}})
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		if !c.Hidden && (c.Short == "" || strings.HasSuffix(c.Short, ".") || c.Example == "") {
+			t.Errorf("%s: short %q, example %q", c.CommandPath(), c.Short, c.Example)
+		}
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if len(strings.Fields(f.Usage)) < 2 || strings.HasSuffix(f.Usage, ".") {
+				t.Errorf("%s --%s: %q", c.CommandPath(), f.Name, f.Usage)
+			}
+			if _, has := c.GetFlagCompletionFunc(f.Name); !has && f.Value.Type() != "bool" && !strings.HasSuffix(f.Name, "-file") &&
+				!strings.HasSuffix(f.Name, "-out") && f.Name != "config" {
+				t.Errorf("%s --%s completes to any file", c.CommandPath(), f.Name)
+			}
+		})
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root)
+}
+
 func writeCommand(b *strings.Builder, c *cobra.Command, level string) {
 	if c.Hidden || c.Name() == "help" {
 		return

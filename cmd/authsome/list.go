@@ -211,7 +211,7 @@ func (a *app) printProviders(all []listedProvider, now time.Time) error {
 	if err := a.print("Providers: %d total, %d connected\n", len(all), connected); err != nil {
 		return err
 	}
-	if err := a.table(rows); err != nil {
+	if err := a.table(rows, "SOURCE", "AUTH"); err != nil {
 		return err
 	}
 	for i, line := range notes(all, now) {

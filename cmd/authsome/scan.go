@@ -102,7 +102,7 @@ func (a *app) printScan(dir string, files int, all []finding) error {
 		for _, f := range all {
 			rows = append(rows, []string{f.File, fmt.Sprint(f.Line), f.Variable, f.Provider, string(f.Kind), orElse(f.Git, "-")})
 		}
-		if err := a.table(rows); err != nil {
+		if err := a.table(rows, "KIND", "LINE"); err != nil {
 			return err
 		}
 	}

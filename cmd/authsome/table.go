@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -24,21 +25,25 @@ func columnsOf(w io.Writer) int {
 	return columns
 }
 
-// table prints rows in columns; the first is the heading. On a terminal the
-// widest columns are cut so that a row is a line.
-func (a *app) table(rows [][]string) error {
-	widths := make([]int, len(rows[0]))
+// table prints rows in columns; the first is the heading. On a terminal a row is
+// a line: the widest columns are cut, and where that would leave too little of
+// them the columns of these headings go first, one after the other.
+func (a *app) table(rows [][]string, spare ...string) error {
 	for _, row := range rows {
 		for i := range row {
 			row[i] = printable(row[i])
-			widths[i] = max(widths[i], cells(row[i]))
 		}
 	}
-	fit(widths, columnsOf(a.stdout))
+	columns := columnsOf(a.stdout)
+	widths, enough := fit(rows, columns)
+	for ; !enough && len(spare) > 0; spare = spare[1:] {
+		rows = without(rows, slices.Index(rows[0], spare[0]))
+		widths, enough = fit(rows, columns)
+	}
 	for n, row := range rows {
 		var b strings.Builder
 		for i, cell := range row {
-			cell = cut(cell, widths[i])
+			cell = shorten(cell, widths[i])
 			b.WriteString(cell)
 			if i < len(row)-1 {
 				b.WriteString(strings.Repeat(" ", widths[i]-cells(cell)+len(gap)))
@@ -58,31 +63,45 @@ func (a *app) table(rows [][]string) error {
 // gap is between two columns.
 const gap = "  "
 
-// leastCells are what remains of a column at least. A terminal that has no room
-// for that wraps.
-const leastCells = 3
+// What remains of a column that is cut: less than enoughCells say little, and
+// leastCells remain whatever the terminal.
+const (
+	enoughCells = 12
+	leastCells  = 3
+)
 
-// fit narrows columns, the widest first, until they fit. 0 columns is no limit.
-func fit(widths []int, columns int) {
-	if columns == 0 {
-		return
+// fit returns how wide columns may be, narrowing the widest first until a row
+// fits; 0 columns is no limit. enough is whether what remains says something.
+func fit(rows [][]string, columns int) (widths []int, enough bool) {
+	widths = make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], cells(cell))
+		}
 	}
 	over := len(gap)*(len(widths)-1) - columns
 	for _, w := range widths {
 		over += w
 	}
-	for ; over > 0; over-- {
-		widest := 0
-		for i, w := range widths {
-			if w > widths[widest] {
-				widest = i
-			}
-		}
+	enough = true
+	for ; columns > 0 && over > 0; over-- {
+		widest := slices.Index(widths, slices.Max(widths))
 		if widths[widest] <= leastCells {
-			return
+			break
 		}
 		widths[widest]--
+		enough = enough && widths[widest] >= enoughCells
 	}
+	return widths, enough
+}
+
+// without returns rows that lack a column.
+func without(rows [][]string, column int) [][]string {
+	out := make([][]string, len(rows))
+	for n, row := range rows {
+		out[n] = slices.Concat(row[:column], row[column+1:])
+	}
+	return out
 }
 
 // cells is how many cells of a terminal a text takes.
@@ -102,6 +121,19 @@ func cellsOf(r rune) int {
 		return 2
 	}
 	return 1
+}
+
+// shorten cuts a cell. Of "Display Name [name]" the name stays, which is what a
+// person types.
+func shorten(cell string, limit int) string {
+	title, name, ok := strings.Cut(cell, " [")
+	if !ok || !strings.HasSuffix(name, "]") || cells(cell) <= limit {
+		return cut(cell, limit)
+	}
+	if room := limit - cells(" ["+name); room > 0 {
+		return cut(title, room) + " [" + name
+	}
+	return cut(strings.TrimSuffix(name, "]"), limit)
 }
 
 // cut shortens a text to a number of cells, and shows by … that it did.
