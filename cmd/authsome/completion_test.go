@@ -3,7 +3,9 @@
 package main_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,6 +104,33 @@ func TestCompletionInFish(t *testing.T) {
 		words := strings.FieldsFunc(p.want, func(r rune) bool { return r == '[' || r == ']' })
 		if !slices.Contains(words, offered) || !strings.HasPrefix(offered, line[strings.LastIndexAny(line, " ")+1:]) {
 			t.Errorf("%q: fish offers %q, want it for %s", line, out, p.want)
+		}
+	}
+}
+
+// TestCompletionOffersAll holds the lists that are completed from to the documents
+// that a test holds to the program.
+func TestCompletionOffersAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var schema struct{ Properties map[string]any }
+	if err := json.Unmarshal([]byte(readFile(t, filepath.Join(schemaDir, "get.json"))), &schema); err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(page(t, "audit.md"), "## Events")
+	table, _, _ = strings.Cut(table, "## Tampering")
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"get", "openai", "--field", ""}, slices.Sorted(maps.Keys(schema.Properties))},
+		{[]string{"log", "--event", ""}, slices.Sorted(maps.Keys(tabled(table)))},
+	} {
+		offered := strings.Fields(w.must(append([]string{"__complete"}, c.args...)...).stdout)
+		offered = offered[:len(offered)-1] // what the shell is to do
+		slices.Sort(offered)
+		if !slices.Equal(offered, c.want) {
+			t.Errorf("%v offers %q, want %q", c.args, offered, c.want)
 		}
 	}
 }

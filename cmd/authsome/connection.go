@@ -92,5 +92,8 @@ func (a *app) listConnections(ctx context.Context, args []string) error {
 	if a.json {
 		return a.emit(map[string]any{"profile": client.Profile, "connections": all})
 	}
+	if len(all) == 0 {
+		a.say("There is no connection. Next: authsome login PROVIDER")
+	}
 	return a.table(rows)
 }

@@ -61,8 +61,8 @@ func newGet(a *app) *cobra.Command {
 }
 
 // recordFields are those that a record may have.
-var recordFields = []string{"provider", "connection_name", "profile", "status", "auth_type", "base_url", "host_url", "token_url", "scopes",
-	"token_type", "expires_at", "obtained_at", "account", "client_id", "access_token", "refresh_token", "id_token", "api_key", "metadata"}
+var recordFields = []string{"schema_version", "provider", "connection_name", "profile", "status", "auth_type", "base_url", "host_url", "token_url", "scopes",
+	"token_type", "expires_at", "obtained_at", "account", "client_id", "access_token", "refresh_token", "id_token", "api_key", "client_secret", "metadata"}
 
 func (a *app) printRecord(record map[string]any) error {
 	if a.json {
