@@ -75,7 +75,7 @@ func (b *Broker) renamed(ctx context.Context, name, from, to string) ([]vault.Ch
 	}
 	if _, err := b.Get(ctx, name, to); !errors.Is(err, ErrNoConnection) {
 		if err == nil {
-			err = connectionError(name, to, fmt.Errorf("%w: there is one of that name", ErrBadInput))
+			err = &ConnectionError{Provider: name, Connection: to, Err: fmt.Errorf("%w: there is one of that name", ErrBadInput), Next: "choose another name"}
 		}
 		return nil, err
 	}

@@ -123,7 +123,7 @@ func (a *app) readAudit(path string, filter audit.Filter, n int) ([]audit.Event,
 // followAudit prints the events there are and those that come, until it is
 // interrupted, which is how it is meant to end.
 func (a *app) followAudit(ctx context.Context, path string, filter audit.Filter, events []audit.Event, all bool) error {
-	print := func(e audit.Event) error { return a.print("%s", a.auditLine(e, all)) }
+	print := func(e audit.Event) error { return a.print("%s", a.auditLine(e, eventCells, all)) }
 	if a.json {
 		a.printed = true
 		enc := json.NewEncoder(a.stdout)
@@ -145,9 +145,16 @@ func (a *app) followAudit(ctx context.Context, path string, filter audit.Filter,
 	return nil
 }
 
+// eventCells has room for the events of a run. Longer ones are rare.
+const eventCells = 9
+
 func (a *app) printEvents(events []audit.Event, all bool) error {
+	width := eventCells
 	for _, e := range events {
-		if err := a.print("%s", a.auditLine(e, all)); err != nil {
+		width = max(width, len(e.Event))
+	}
+	for _, e := range events {
+		if err := a.print("%s", a.auditLine(e, width, all)); err != nil {
 			return err
 		}
 	}
@@ -170,9 +177,9 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 }
 
 // auditLine words an event on one line. On a terminal it is cut to its width,
-// the path first.
-func (a *app) auditLine(e audit.Event, profile bool) string {
-	head := fmt.Sprintf("%s  %-9s  ", e.Time.Format(time.RFC3339), printable(e.Event))
+// the path first. The event takes so many cells.
+func (a *app) auditLine(e audit.Event, eventCells int, profile bool) string {
+	head := fmt.Sprintf("%s  %-*s  ", e.Time.Format(time.RFC3339), eventCells, printable(e.Event))
 	rest := auditRest(e, profile)
 	if columns := columnsOf(a.stdout); columns > 0 {
 		room := max(1, columns-cells(head+e.Outcome))

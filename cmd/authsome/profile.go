@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"authsome"
 	"authsome/vault/audit"
@@ -79,6 +80,9 @@ func (a *app) listProfiles() error {
 			mark = "*"
 		}
 		rows = append(rows, []string{name, mark, info.Description})
+	}
+	if !slices.Contains(names, active) {
+		a.warn("profile %s, which is chosen, does not exist (run: authsome profile create %s)", active, active)
 	}
 	if a.json {
 		return a.emit(map[string]any{"active": active, "profiles": all})
