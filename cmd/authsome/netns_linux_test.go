@@ -65,7 +65,7 @@ func newNetns(t *testing.T, what string) *netns {
 	}
 	t.Cleanup(func() { os.RemoveAll(etc) })
 	hosts := "127.0.0.1 localhost\n::1 localhost\n" +
-		apiAddr4 + " api.example.test\n" + apiAddr6 + " api.example.test\n" +
+		apiAddr4 + " api.example.test api.openai.com\n" + apiAddr6 + " api.example.test api.openai.com\n" +
 		otherAddr4 + " www.elsewhere.example.test\n" + otherAddr6 + " www.elsewhere.example.test\n"
 	for name, text := range map[string]string{"hosts": hosts, "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"} {
 		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
@@ -182,7 +182,7 @@ func newInternet(t *testing.T) *internet {
 		}
 		ip(t, args...)
 	}
-	authority, err := ca.New(t.Context(), ca.Config{PermittedDNS: []string{"example.test"}})
+	authority, err := ca.New(t.Context(), ca.Config{PermittedDNS: []string{"example.test", "openai.com"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,6 +237,7 @@ func (i *internet) takeDatagrams(address string) {
 // ServeHTTP is every origin: it says whether the credential came.
 func (i *internet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.note("request %s %s %s", r.Proto, r.Host, r.URL.Path)
+	io.Copy(io.Discard, r.Body)
 	if !authorized(r) {
 		w.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprintf(w, "who are you? %s\n", r.Host)

@@ -166,7 +166,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 func authorized(r *http.Request) bool {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("x-token:"+canary))
-	return r.Header.Get("Authorization") == "Bearer "+canary || r.Header.Get("Authorization") == basic ||
+	return r.Header.Get("Authorization") == "Bearer "+canary || r.Header.Get("Authorization") == "Bearer "+openaiKey || r.Header.Get("Authorization") == basic ||
 		r.Header.Get("X-Api-Key") == canary || r.URL.Query().Get("key") == canary
 }
 
