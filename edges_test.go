@@ -24,6 +24,7 @@ const module = "authsome"
 var edges = map[string][]string{
 	"":                        {"flows", "flows/imports", "injector", "provider", "vault", "vault/audit", "vault/secret"},
 	"ca":                      {},
+	"deploy":                  {}, // tests alone
 	"flows":                   {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
 	"flows/imports":           {"flows", "provider", "vault/secret"},
 	"flows/oauth":             {"provider", "vault/secret"},

@@ -96,7 +96,7 @@ func newKubelet(t *testing.T, p *pod) *kubelet {
 	}
 	readManifest(t, "deployment.yaml", &deployment)
 	k.spec = deployment.Spec.Template.Spec
-	for file, name := range map[string]string{"proxy.yaml": "authsome-proxy", "agent-env.yaml": "authsome-agent-env"} {
+	for file, name := range map[string]string{"authsome.yaml": "agent-authsome", "agent-env.yaml": "agent-env"} {
 		var m configMap
 		readManifest(t, file, &m)
 		k.maps[name] = m.Data
@@ -233,7 +233,7 @@ func runPod(t *testing.T, image, agentImage string) {
 	})
 	t.Run("its variables", func(t *testing.T) {
 		s.env = filepath.Join(k.volumes["handout"], "agent.env")
-		got, want := k.maps["authsome-agent-env"], s.variables()
+		got, want := k.maps["agent-env"], s.variables()
 		for _, shell := range []string{"PATH", "PWD", "_", "SHLVL", "OLDPWD"} {
 			delete(want, shell)
 		}
