@@ -270,6 +270,18 @@ print(u.urlopen(u.Request("https://api.openai.com/slow", data=body(), headers={"
 	s.w.noSecret()
 }
 
+// The configurations that are there to be copied are understood: what is missing
+// is the proxy to ask.
+func TestDeployedConfigurations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, name := range []string{"compose.proxy.yaml", "systemd/proxy.yaml"} {
+		if r := w.authsome("proxy", "--healthcheck", "--json", "--config", filepath.Join("..", "..", "deploy", name)); !strings.Contains(r.stdout, `"NotReady"`) {
+			t.Errorf("%s: got %s", name, r.stdout)
+		}
+	}
+}
+
 // addHost gives the namespace one more name.
 func (n *netns) addHost(line string) {
 	n.t.Helper()
