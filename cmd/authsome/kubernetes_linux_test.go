@@ -234,7 +234,7 @@ func runPod(t *testing.T, image, agentImage string) {
 	t.Run("its variables", func(t *testing.T) {
 		s.env = filepath.Join(k.volumes["handout"], "agent.env")
 		got, want := k.maps["agent-env"], s.variables()
-		for _, shell := range []string{"PATH", "PWD", "_", "SHLVL", "OLDPWD"} {
+		for _, shell := range shellVariables {
 			delete(want, shell)
 		}
 		if !maps.Equal(got, want) {
@@ -266,3 +266,24 @@ func runPod(t *testing.T, image, agentImage string) {
 		checkDrain(t, s, sidecar, world, agent, []string{"/usr/bin/authsome", "proxy", "--healthcheck"})
 	})
 }
+
+// What the chart has agents use when nothing is redirected is what the proxy
+// would write for them.
+func TestChartVariables(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var want map[string]string
+	if err := yaml.Unmarshal([]byte(readFile(t, filepath.Join("..", "..", "deploy", "check", "testdata", "variables.yaml"))), &want); err != nil {
+		t.Fatal(err)
+	}
+	got := w.serve("--advertise", "127.0.0.1:8080", "--agent-dir", "/run/authsome").variables()
+	for _, shell := range shellVariables {
+		delete(got, shell)
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("the proxy writes %q, the chart says %q", got, want)
+	}
+}
+
+// shellVariables are what a shell adds to an environment.
+var shellVariables = []string{"PATH", "PWD", "_", "SHLVL", "OLDPWD"}

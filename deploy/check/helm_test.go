@@ -176,6 +176,30 @@ func TestChartValues(t *testing.T) {
 	}
 }
 
+// The variables that the chart gives an agent when nothing is redirected are held
+// in testdata, for the test of the command to compare with what the proxy writes.
+func TestChartVariables(t *testing.T) {
+	objects, err := render(t, loadChart(t), "redirect: {enabled: false}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		if m, ok := o.(*core.ConfigMap); ok && m.Name == "agent-env" {
+			got := dump(t, m.Data)
+			if *update {
+				if err := os.WriteFile("testdata/variables.yaml", []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if want := string(readHere(t, "variables.yaml")); got != want {
+				t.Errorf("got %s, want %s (to accept it: go -C deploy/check test -run TestChartVariables -update)", got, want)
+			}
+			return
+		}
+	}
+	t.Error("the chart makes no variables")
+}
+
 // What would not work, or would not be safe, is refused before it is installed.
 func TestChartRefuses(t *testing.T) {
 	for values, want := range map[string]string{

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the copies of deploy/prometheus/authsome.rules.yml anew")
+var update = flag.Bool("update", false, "write what is made from something else anew")
 
 const ruleHeader = `# Made from deploy/prometheus/authsome.rules.yml by
 # go -C deploy/check test -run TestRules -update
