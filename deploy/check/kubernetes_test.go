@@ -12,7 +12,6 @@ import (
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/yaml"
 )
 
@@ -23,12 +22,15 @@ func bufferOf(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b
 func kustomize(t *testing.T, leftOut ...string) (all []runtime.Object) {
 	t.Helper()
 	for _, dir := range []string{"kubernetes", "kubernetes/monitoring"} {
-		var k types.Kustomization
+		var k struct {
+			APIVersion, Kind string
+			Resources        []string
+		}
 		if err := yaml.UnmarshalStrict(read(t, dir, "kustomization.yaml"), &k); err != nil {
 			t.Fatal(err)
 		}
-		if errs := k.EnforceFields(); len(errs) > 0 || len(k.Resources) == 0 {
-			t.Errorf("%s: %v", dir, errs)
+		if k.APIVersion != "kustomize.config.k8s.io/v1beta1" || k.Kind != "Kustomization" || len(k.Resources) == 0 {
+			t.Errorf("%s/kustomization.yaml: %+v", dir, k)
 		}
 		entries, err := os.ReadDir(filepath.Join("..", dir))
 		if err != nil {
