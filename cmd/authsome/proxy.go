@@ -33,7 +33,8 @@ to --bundle-out (a CA bundle) and --env-out (variables).
 
 GET /healthz, /readyz and /metrics are answered on --metrics-addr. SIGTERM lets
 requests in flight end, for 10 seconds at most; SIGHUP reads the configuration,
-the token, the provider definitions and the credentials' files anew.
+the token, the provider definitions and the credentials' files anew. A file with a
+secret in it that is replaced has the same effect.
 
 --config names a YAML or JSON file whose keys are the flags' names with _ for -.
 Flags win over it. Besides, it knows store (file or memory), ca_lifetime, and

@@ -231,15 +231,23 @@ func (s *sidecar) run(ctx context.Context, hangups <-chan os.Signal) error {
 func (s *sidecar) maintain(ctx context.Context, hangups <-chan os.Signal) {
 	renewals := time.NewTimer(s.untilRenewal())
 	defer renewals.Stop()
+	looks := time.NewTicker(secretFilesEvery)
+	defer looks.Stop()
+	state := s.secretState()
+	secrets := secretFiles{state, state}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangups:
-			s.reload(ctx)
+			s.reload(ctx, "reloaded")
 		case <-renewals.C:
 			s.renew(ctx)
 			renewals.Reset(s.untilRenewal())
+		case <-looks.C:
+			if secrets.changed(s.secretState()) {
+				s.reload(ctx, "a secret was replaced: the new one is in use")
+			}
 		}
 	}
 }
@@ -289,8 +297,8 @@ func (s *sidecar) vaultChanged() {
 
 // reload reads anew everything that can change while the proxy runs. When
 // something of it cannot be used, all stays as it was but for the credentials
-// whose files were good.
-func (s *sidecar) reload(ctx context.Context) {
+// whose files were good. When all could, it says that it is done.
+func (s *sidecar) reload(ctx context.Context, done string) {
 	s.notifyReloading()
 	defer s.notify("READY=1")
 	after := "; the proxy goes on as it was"
@@ -305,7 +313,7 @@ func (s *sidecar) reload(ctx context.Context) {
 		return
 	}
 	s.reloads.WithLabelValues("ok").Inc()
-	s.app.say("reloaded")
+	s.app.say("%s", done)
 }
 
 // prepareReload does what can fail for a mistake in the new configuration. What

@@ -327,6 +327,37 @@ func TestSidecarWithoutToken(t *testing.T) {
 	}
 }
 
+// A mounted secret that is replaced is used, though nobody says so.
+func TestSidecarFollowsSecretFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.register(exampleDefinition)
+	mounted := t.TempDir() // laid out as the kubelet does: a link is moved to a new directory
+	mountSecret := func(generation, key string) {
+		t.Helper()
+		dir := filepath.Join(mounted, generation)
+		for _, err := range []error{os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "key"), []byte(key), 0o400),
+			os.Symlink(generation, filepath.Join(mounted, "new")), os.Rename(filepath.Join(mounted, "new"), filepath.Join(mounted, "data"))} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mountSecret("1", "not the key")
+	config := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(config, []byte("store: memory\ncredentials: {example: {secret_file: "+filepath.Join(mounted, "data", "key")+"}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := w.serve("--config", config)
+	client := s.client()
+	if status, body := get(client, apiURL); status != http.StatusUnauthorized {
+		t.Errorf("with a wrong key: got %d %q, want the origin's 401", status, body)
+	}
+	mountSecret("2", canary)
+	s.eventually("the new key is used", func() bool { status, _ := get(client, apiURL); return status == http.StatusOK })
+	w.noSecret()
+}
+
 // PITFALL 41: whatever is missing, there is no half of a proxy.
 func TestSidecarRefusesToStart(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
