@@ -229,6 +229,7 @@ func runPod(t *testing.T, image, agentImage string) {
 		c := agent()
 		c.mounts = append(c.mounts, mount{"/usr", "/usr", []string{"ro"}})
 		running := c.serve("")
+		defer c.remove()
 		running.eventually("the agent is welcome", func() bool { return strings.Contains(running.stdout.String(), "welcome api.openai.com") })
 	})
 	t.Run("its variables", func(t *testing.T) {
@@ -260,6 +261,17 @@ func runPod(t *testing.T, image, agentImage string) {
 	t.Run("strangers", func(t *testing.T) {
 		if status, body := world.get("http://10.77.0.2:15001/"); status == http.StatusOK {
 			t.Errorf("another pod uses the transparent listener: %d %s", status, body)
+		}
+	})
+	t.Run("the sidecar alone starts again", func(t *testing.T) {
+		root := filepath.Join(k.volumes["handout"], "root.pem")
+		before := readFile(t, root)
+		sidecar.remove()
+		<-s.done
+		s = sidecar.serve(k.volumes["state"])
+		s.eventually("it is ready", func() bool { status, _ := k.probe(proxy, proxy.ReadinessProbe); return status == http.StatusOK })
+		if readFile(t, root) != before {
+			t.Error("agents that run on trust it no longer")
 		}
 	})
 	t.Run("the end", func(t *testing.T) {
