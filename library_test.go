@@ -165,7 +165,13 @@ func TestLoginWithAKey(t *testing.T) {
 	if err != nil || conn.BaseURL != "https://team.example.com" || !p.asked[len(p.asked)-1].AskBaseURL {
 		t.Errorf("a per-site provider: %+v, %v", conn, err)
 	}
-	if got := len(entries(t, c, "login")); got != 5 {
+	// Another connection is offered the same site, and is there unless the answer says otherwise.
+	p.key = authsome.KeyAnswer{Key: secret.New("you@example.com:t")}
+	conn, err = c.Login(t.Context(), authsome.LoginRequest{Provider: "jira", Connection: "you"}, p)
+	if err != nil || conn.BaseURL != "https://team.example.com" || p.asked[len(p.asked)-1].BaseURL != conn.BaseURL {
+		t.Errorf("a second connection: %+v, %v", conn, err)
+	}
+	if got := len(entries(t, c, "login")); got != 6 {
 		t.Errorf("%d logins on record", got)
 	}
 }

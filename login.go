@@ -31,7 +31,7 @@ type LoginRequest struct {
 // KeyRequest says what key a [KeyPrompter] has to ask for.
 type KeyRequest struct {
 	Provider   *provider.Definition
-	BaseURL    string // what the login uses unless the answer says otherwise
+	BaseURL    string // what to offer: the connection's, the latest login's, or the definition's
 	AskBaseURL bool   // the provider has a base URL to choose
 }
 
@@ -78,7 +78,7 @@ func (c *Client) Login(ctx context.Context, req LoginRequest, p flows.Prompter) 
 		}
 		return c.Broker.LoginOAuth(ctx, in, p)
 	}
-	answer, err := c.key(ctx, entry, req, p)
+	answer, err := c.key(ctx, in, req, p)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,8 @@ func (c *Client) Login(ctx context.Context, req LoginRequest, p flows.Prompter) 
 }
 
 // key finds the API key: given, in the environment, or the user's answer.
-func (c *Client) key(ctx context.Context, entry *provider.Entry, req LoginRequest, p flows.Prompter) (KeyAnswer, error) {
+func (c *Client) key(ctx context.Context, in flows.Login, req LoginRequest, p flows.Prompter) (KeyAnswer, error) {
+	entry := in.Provider
 	if !req.APIKey.IsZero() {
 		return KeyAnswer{Key: req.APIKey}, nil
 	}
@@ -106,9 +107,16 @@ func (c *Client) key(ctx context.Context, entry *provider.Entry, req LoginReques
 	}
 	base := req.BaseURL
 	if base == "" {
-		base = entry.DefaultBaseURL()
+		var err error
+		if base, err = c.Broker.SuggestBaseURL(ctx, in); err != nil {
+			return KeyAnswer{}, err
+		}
 	}
-	return asker.Key(ctx, KeyRequest{Provider: entry.Definition, BaseURL: base, AskBaseURL: req.BaseURL == "" && entry.NeedsBaseURL()})
+	answer, err := asker.Key(ctx, KeyRequest{Provider: entry.Definition, BaseURL: base, AskBaseURL: req.BaseURL == "" && entry.NeedsBaseURL()})
+	if answer.BaseURL == "" && entry.NeedsBaseURL() {
+		answer.BaseURL = base
+	}
+	return answer, err
 }
 
 // nobody is a prompter that knows nothing and opens no page.

@@ -62,6 +62,9 @@ func (b *Broker) Adopt(ctx context.Context, l Login, a Adopted) (*Connection, er
 	if s.made, err = b.adoptedClient(ctx, l, a.KeepClient); err != nil {
 		return nil, err
 	}
+	if s.made != nil {
+		s.made.BaseURL = c.BaseURL
+	}
 	s.cfg.Client = oauth.Client{ID: l.ClientID, Secret: l.ClientSecret}
 	if err := s.done(ctx, b.adoptedTokens(a)); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 type client struct {
 	ID         string      `json:"client_id"`
 	AuthMethod string      `json:"token_auth_method,omitempty"`
+	BaseURL    string      `json:"base_url,omitempty"` // of the site that knows it
 	Secret     secret.Text `json:"-"`
 
 	// Of a client that was registered for us (RFC 7591): where, for which
@@ -75,10 +76,10 @@ func (c *client) oauth() oauth.Client {
 	return oauth.Client{ID: c.ID, Secret: c.Secret, AuthMethod: c.AuthMethod}
 }
 
-// serves reports whether a stored client can be sent to a redirect URI: one that
-// was registered for us knows its own only.
-func (c *client) serves(redirect string) bool {
-	return c.RegisteredAt == "" || redirect == "" || slices.Contains(c.RedirectURIs, redirect)
+// serves reports whether a known client can be used: its secret is for its own
+// site alone, and one that was registered for us knows its own redirect URIs only.
+func (c *client) serves(base, redirect string) bool {
+	return c.BaseURL == base && (c.RegisteredAt == "" || redirect == "" || slices.Contains(c.RedirectURIs, redirect))
 }
 
 // covers reports whether a client that was registered for us may ask for scopes.
@@ -93,7 +94,7 @@ func (b *Broker) clientOf(ctx context.Context, c *Connection) (oauth.Client, err
 	if err != nil {
 		return oauth.Client{}, err
 	}
-	if c.ClientID == "" || c.ClientID == stored.ID {
+	if c.ClientID == "" || c.ClientID == stored.ID && c.BaseURL == stored.BaseURL {
 		return stored.oauth(), nil
 	}
 	method, _ := c.Metadata[metaAuthMethod].(string)
@@ -119,35 +120,58 @@ type ClientAnswer struct {
 	Scopes  []string // nil: as asked
 }
 
-// findClient gets the client for a login: the one given, the stored one, the
-// one in the variables that the definition names, or the user's answer. known
-// says that it is the stored one.
-func (b *Broker) findClient(ctx context.Context, l Login, req ClientRequest, p Prompter) (found *client, known bool, answer ClientAnswer, err error) {
-	stored := &client{}
-	if !l.Reset {
-		if stored, err = b.client(ctx, req.Provider.Name); err != nil {
-			return nil, false, answer, err
+// knownClients are the clients of earlier logins: the provider's, and the one
+// that the connection was made with, which may be of another site.
+func (s *oauthLogin) knownClients(ctx context.Context) ([]*client, error) {
+	if s.l.Reset {
+		return nil, nil
+	}
+	stored, err := s.b.client(ctx, s.c.Provider)
+	if err != nil {
+		return nil, err
+	}
+	var known []*client
+	for _, c := range []*client{stored, s.ownClient(ctx)} {
+		if c.ID != "" && (s.l.ClientID == "" || s.l.ClientID == c.ID) && s.l.ClientSecret.IsZero() {
+			known = append(known, c)
 		}
 	}
-	given := b.givenClient(l, req.Provider.Client)
-	sameApp := l.ClientID == "" || l.ClientID == stored.ID
-	if stored.ID != "" && sameApp && l.ClientSecret.IsZero() && stored.serves(req.RedirectURI) &&
-		!(req.NeedsSecret && stored.Secret.IsZero()) {
-		return stored, true, answer, nil
+	return known, nil
+}
+
+// ownClient is the client that an earlier login to the connection was made with, a
+// zero one when there was none or when it was registered for that login alone.
+func (s *oauthLogin) ownClient(ctx context.Context) *client {
+	old, err := s.b.Get(ctx, s.c.Provider, s.c.Name)
+	if err != nil || old.Metadata[metaFlow] == string(provider.FlowDCRPKCE) {
+		return &client{} // a damaged record is made anew
 	}
+	method, _ := old.Metadata[metaAuthMethod].(string)
+	return &client{ID: old.ClientID, Secret: old.ClientSecret, AuthMethod: method, BaseURL: old.BaseURL, entry: old.entry}
+}
+
+// findClient gets the client for a login: a known one that serves, the one given,
+// the one in the variables that the definition names, or the user's answer.
+func (s *oauthLogin) findClient(ctx context.Context, known []*client, req ClientRequest) (found *client, answer ClientAnswer, err error) {
+	for _, c := range known {
+		if c.serves(req.BaseURL, req.RedirectURI) && !(req.NeedsSecret && c.Secret.IsZero()) {
+			return c, answer, nil
+		}
+	}
+	given := s.b.givenClient(s.l, req.Provider.Client)
 	public := req.Provider.OAuth.TokenAuthMethod == oauth.AuthNone
 	// A client id on the command line has its secret elsewhere, if it has one.
-	if given.ID == "" || given.Secret.IsZero() && (req.NeedsSecret || l.ClientID != "" && !public) {
+	if given.ID == "" || given.Secret.IsZero() && (req.NeedsSecret || s.l.ClientID != "" && !public) {
 		req.ClientID = given.ID
-		if answer, err = p.Client(ctx, req); err != nil {
-			return nil, false, answer, err
+		if answer, err = s.p.Client(ctx, req); err != nil {
+			return nil, answer, err
 		}
 		given.ID, given.Secret = answer.ID, answer.Secret
 	}
 	if given.ID == "" {
-		return nil, false, answer, connectionError(req.Provider.Name, l.Connection, fmt.Errorf("%w: a client id is needed", ErrBadInput))
+		return nil, answer, connectionError(req.Provider.Name, s.c.Name, fmt.Errorf("%w: a client id is needed", ErrBadInput))
 	}
-	return given, false, answer, nil
+	return given, answer, nil
 }
 
 // givenClient is what nobody has to be asked for. A variable's secret belongs to

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"authsome/provider"
 	"authsome/vault"
@@ -98,6 +99,33 @@ func (b *Broker) begin(ctx context.Context, l Login) (*Connection, error) {
 		fresh.BaseURL = old.BaseURL
 	}
 	return fresh, nil
+}
+
+// SuggestBaseURL returns what to offer when a login asks for the base URL: the one
+// that the connection has, else the latest login's to the provider, else the
+// definition's. It is "" when there is none.
+func (b *Broker) SuggestBaseURL(ctx context.Context, l Login) (string, error) {
+	def := l.Provider.Definition
+	name, err := b.resolve(ctx, def.Name, l.Connection)
+	if err != nil {
+		return "", err
+	}
+	all, _ := b.List(ctx) // a record that cannot be read is another command's to complain about
+	held := all[def.Name]
+	if held == nil {
+		return def.DefaultBaseURL(), nil
+	}
+	base, latest := def.DefaultBaseURL(), time.Time{}
+	for _, c := range held.Connections {
+		switch {
+		case c.BaseURL == "":
+		case c.Name == name:
+			return c.BaseURL, nil
+		case c.ObtainedAt.After(latest):
+			base, latest = c.BaseURL, c.ObtainedAt
+		}
+	}
+	return base, nil
 }
 
 // settle pins where a connection's credential may go, from the base URL given,
@@ -237,5 +265,6 @@ func baseURL(def *provider.Definition, given string) (string, error) {
 	if !def.NeedsBaseURL() && fallback == "" {
 		return "", fmt.Errorf("%w: %s has no base URL to choose", ErrBadInput, def.Name)
 	}
-	return strings.TrimRight(given, "/"), nil
+	u.Host = strings.ToLower(u.Host)
+	return strings.TrimRight(u.String(), "/"), nil
 }

@@ -31,6 +31,14 @@ type ResultPager interface {
 	ResultPage(w http.ResponseWriter, r oauth.Result)
 }
 
+// BaseURLPrompter is the optional power of a [Prompter] to ask for the base URL
+// of a login whose client is known. It is asked for a new connection of a
+// provider that has one to choose. last is what to offer, "" for nothing; an
+// answer of "" is the definition's own.
+type BaseURLPrompter interface {
+	BaseURL(ctx context.Context, def *provider.Definition, last string) (string, error)
+}
+
 // Visit is a page that the user has to open to approve a login.
 type Visit struct {
 	URL         string
@@ -143,17 +151,28 @@ func needsDiscovery(o *provider.OAuth, flow provider.Flow) bool {
 	return flow == provider.FlowPKCE && o.AuthorizationURL == ""
 }
 
-// client finds the client and settles the connection, whose base URL may be
-// asked for on the same form.
+// client finds the client and settles the connection. Who is asked for the client
+// is asked for the base URL on the same form.
 func (s *oauthLogin) client(ctx context.Context, redirect string) error {
 	def := s.l.Provider.Definition
+	known, err := s.knownClients(ctx)
+	if err != nil {
+		return err
+	}
 	asksBase := s.l.BaseURL == "" && def.NeedsBaseURL()
+	if len(known) > 0 || s.b.givenClient(s.l, def.Client).ID != "" {
+		asked, err := s.askBaseURL(ctx)
+		if err != nil {
+			return err
+		}
+		asksBase = asksBase && !asked
+	}
 	base, err := baseURL(def, cmp.Or(s.l.BaseURL, s.c.BaseURL))
 	if err != nil && !(asksBase && errors.Is(err, errNoBaseURL)) {
 		return connectionError(def.Name, s.c.Name, err)
 	}
-	found, known, answer, err := s.b.findClient(ctx, s.l, ClientRequest{Provider: def, RedirectURI: redirect,
-		BaseURL: base, AskBaseURL: asksBase, Scopes: s.scopes, NeedsSecret: s.flow == provider.FlowClientCredentials}, s.p)
+	found, answer, err := s.findClient(ctx, known, ClientRequest{Provider: def, RedirectURI: redirect,
+		BaseURL: base, AskBaseURL: asksBase, Scopes: s.scopes, NeedsSecret: s.flow == provider.FlowClientCredentials})
 	if err != nil {
 		return err
 	}
@@ -161,10 +180,30 @@ func (s *oauthLogin) client(ctx context.Context, redirect string) error {
 		s.scopes = answer.Scopes
 	}
 	s.cfg.Client = found.oauth()
-	if !known {
+	if err := s.settle(ctx, cmp.Or(answer.BaseURL, s.l.BaseURL)); err != nil {
+		return err
+	}
+	if found.entry == nil { // it is stored nowhere yet
+		found.BaseURL = s.c.BaseURL
 		s.made = found
 	}
-	return s.settle(ctx, cmp.Or(answer.BaseURL, s.l.BaseURL))
+	return nil
+}
+
+// askBaseURL asks where a new connection is, if there is somebody to ask. An
+// earlier login to the same one has answered that.
+func (s *oauthLogin) askBaseURL(ctx context.Context) (asked bool, err error) {
+	def := s.l.Provider.Definition
+	asker, ok := s.p.(BaseURLPrompter)
+	if !ok || s.l.BaseURL != "" || s.c.BaseURL != "" || !def.NeedsBaseURL() {
+		return false, nil
+	}
+	last, err := s.b.SuggestBaseURL(ctx, s.l)
+	if err != nil {
+		return false, err
+	}
+	s.l.BaseURL, err = asker.BaseURL(ctx, def, last)
+	return true, err
 }
 
 // authorize sends the user to the provider and waits for the callback.
@@ -215,6 +254,9 @@ func (s *oauthLogin) authorize(ctx context.Context) error {
 // registers one (RFC 7591). It is kept at once: a login that is called off and
 // begun again shall not register another.
 func (s *oauthLogin) register(ctx context.Context, redirect string) error {
+	if _, err := s.askBaseURL(ctx); err != nil {
+		return err
+	}
 	if err := s.settle(ctx, s.l.BaseURL); err != nil {
 		return err
 	}
@@ -235,7 +277,7 @@ func (s *oauthLogin) register(ctx context.Context, redirect string) error {
 		return err
 	}
 	s.cfg.Client = reg.Client
-	s.made = &client{ID: reg.Client.ID, Secret: reg.Client.Secret, AuthMethod: reg.Client.AuthMethod,
+	s.made = &client{ID: reg.Client.ID, Secret: reg.Client.Secret, AuthMethod: reg.Client.AuthMethod, BaseURL: s.c.BaseURL,
 		RegisteredAt: at, RedirectURIs: reg.RedirectURIs, Scopes: s.scopes, SecretExpiresAt: reg.SecretExpiresAt}
 	if s.l.Reset {
 		return nil // what is stored stays until the login has succeeded
@@ -250,7 +292,9 @@ func (s *oauthLogin) register(ctx context.Context, redirect string) error {
 func (s *oauthLogin) device(ctx context.Context) error {
 	var err error
 	if s.l.Provider.OAuth.DeviceTokenRequest == "json" { // this variant knows no clients
-		err = s.settle(ctx, s.l.BaseURL)
+		if _, err = s.askBaseURL(ctx); err == nil {
+			err = s.settle(ctx, s.l.BaseURL)
+		}
 	} else {
 		err = s.client(ctx, "")
 	}

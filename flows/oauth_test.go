@@ -1,6 +1,7 @@
 package flows_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -168,15 +169,146 @@ func TestBaseURLIsAskedFor(t *testing.T) {
 	if err != nil || c.BaseURL != a.url || c.TokenURL != a.url+"/token" {
 		t.Fatalf("got %+v, %v", c, err)
 	}
-	// The client is known now: nothing asks for the base URL, so it must be said.
-	_, err = a.tryLogin(r, flows.Login{Connection: "other"}, p)
+	// The client is known now. Who cannot be asked for the base URL alone is asked
+	// for both; where nobody answers, it has to be said.
+	if c, err := a.tryLogin(r, flows.Login{Connection: "other"}, p); err != nil || c.BaseURL != a.url || len(p.asked) != 2 {
+		t.Errorf("got %+v, %v, asked %d times", c, err, len(p.asked))
+	}
+	_, err = r.LoginOAuth(t.Context(), flows.Login{Provider: r.entry("acme"), Connection: "third", CallbackPort: freePort(t)}, &silent{p})
 	wants(t, err, flows.ErrBadInput)
 	if !strings.Contains(err.Error(), "--base-url") {
 		t.Errorf("got %v", err)
 	}
 	for _, bad := range []string{"http://plain.test", "https://user@host.test", "https://host.test/?a=b", "ftp://host.test", "https://"} {
-		_, err := a.tryLogin(r, flows.Login{Connection: "other", BaseURL: bad}, p)
+		_, err := a.tryLogin(r, flows.Login{Connection: "third", BaseURL: bad}, p)
 		wants(t, err, flows.ErrBadInput)
+	}
+}
+
+// silent is where nobody answers for the base URL.
+type silent struct{ *person }
+
+func (silent) BaseURL(context.Context, *provider.Definition, string) (string, error) { return "", nil }
+
+// sited is a person who can be asked for the base URL alone.
+type sited struct {
+	*person
+	answer string
+	last   []string // what was offered, each time
+}
+
+func (s *sited) BaseURL(_ context.Context, _ *provider.Definition, last string) (string, error) {
+	s.last = append(s.last, last)
+	return cmp.Or(s.answer, last), nil
+}
+
+// Another connection may be at another site, whose client is another too: a secret
+// goes to no site but its own.
+func TestEachSiteHasItsClient(t *testing.T) {
+	one, two := newAuthority(t), newAuthority(t)
+	r := setup(t, one.client, one.definition(one.based("https://vendor.acme.test")))
+	for site, a := range map[string]*authority{"one": one, "two": two} {
+		a.knows("app-"+site, canary+"-"+site)
+	}
+	as := func(a *authority, site string) *sited {
+		p := &sited{person: a.agrees()}
+		p.client = func(req flows.ClientRequest) (flows.ClientAnswer, error) {
+			if req.BaseURL != a.url {
+				t.Errorf("%s: the client is asked for %s, want %s", site, req.BaseURL, a.url)
+			}
+			return flows.ClientAnswer{ID: "app-" + site, Secret: secret.New(canary + "-" + site)}, nil
+		}
+		return p
+	}
+	try := func(a *authority, l flows.Login, p *sited, questions ...string) *flows.Connection {
+		t.Helper()
+		p.last, p.asked = nil, nil
+		l.Provider, l.CallbackPort = r.entry("acme"), freePort(t)
+		c, err := r.LoginOAuth(t.Context(), l, p)
+		if err != nil || c.BaseURL != a.url || c.TokenURL != a.url+"/token" {
+			t.Fatalf("got %+v, %v", c, err)
+		}
+		if !slices.Equal(p.last, questions) {
+			t.Errorf("the base URL was asked for, offering %q; want %q", p.last, questions)
+		}
+		return c
+	}
+	// The first login's form asks for the client and the base URL at once.
+	first := as(one, "one")
+	first.person.client = func(req flows.ClientRequest) (flows.ClientAnswer, error) {
+		return flows.ClientAnswer{ID: "app-one", Secret: secret.New(canary + "-one"), BaseURL: one.url}, nil
+	}
+	try(one, flows.Login{}, first)
+	// Another connection at the same site needs no client, and is offered that site.
+	p := as(one, "one")
+	try(one, flows.Login{Connection: "again"}, p, one.url)
+	if len(p.asked) > 0 {
+		t.Errorf("asked for the client of the same site: %+v", p.asked)
+	}
+	// At another site, said on the form or by flag, it needs another.
+	p = as(two, "two")
+	p.answer = two.url
+	if c := try(two, flows.Login{Connection: "second"}, p, one.url); c.ClientID != "app-two" || len(p.asked) != 1 || p.asked[0].AskBaseURL {
+		t.Errorf("client %s, asked %+v", c.ClientID, p.asked)
+	}
+	if c := try(two, flows.Login{Connection: "third", BaseURL: strings.ToUpper(two.url[:10]) + two.url[10:] + "/"}, p); c.ClientID != "app-two" || len(p.asked) > 0 {
+		t.Errorf("client %s, asked %+v", c.ClientID, p.asked)
+	}
+	// Whoever logs in again means the same site, and is asked for nothing.
+	for name, a := range map[string]*authority{"default": one, "second": two} {
+		p := as(a, "")
+		if try(a, flows.Login{Connection: name, Force: true}, p); len(p.asked) > 0 {
+			t.Errorf("%s: asked %+v", name, p.asked)
+		}
+	}
+	// Each is renewed at its own site, by its own client.
+	r.follow()
+	r.clock.Add(2 * time.Hour)
+	for _, name := range []string{"default", "again", "second", "third"} {
+		if _, err := r.Credential(t.Context(), "acme", name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Sites may name their clients alike.
+func TestSameClientIDAtTwoSites(t *testing.T) {
+	one, two := newAuthority(t), newAuthority(t)
+	r := setup(t, one.client, one.definition(one.based(one.url)))
+	for site, a := range map[string]*authority{"one": one, "two": two} {
+		a.knows("app", canary+"-"+site)
+		l := flows.Login{Connection: site, BaseURL: a.url, ClientID: "app", ClientSecret: secret.New(canary + "-" + site)}
+		if _, err := a.tryLogin(r, l, a.agrees()); err != nil {
+			t.Fatalf("%s: %v", site, err)
+		}
+	}
+	r.follow()
+	r.clock.Add(2 * time.Hour)
+	for _, site := range []string{"one", "two"} {
+		if _, err := r.Credential(t.Context(), "acme", site); err != nil {
+			t.Errorf("%s: %v", site, err)
+		}
+	}
+}
+
+func TestRegistrationAsksForTheBaseURL(t *testing.T) {
+	for _, flow := range []provider.Flow{provider.FlowDCRPKCE, provider.FlowDeviceCode} {
+		a := newAuthority(t)
+		set := a.based(nil)
+		set["flow"], set["oauth.device_token_request"] = string(flow), "json"
+		r := a.rig(set)
+		p := &sited{person: a.agrees(), answer: a.url}
+		c, err := r.LoginOAuth(t.Context(), flows.Login{Provider: r.entry("acme")}, p)
+		if flow == provider.FlowDeviceCode { // this authority has never heard of the JSON variant
+			if err == nil || len(a.took()) == 0 {
+				t.Errorf("%s: the authority was not asked: %v", flow, err)
+			}
+		} else if err != nil || c.BaseURL != a.url {
+			t.Errorf("%s: %v", flow, err)
+		}
+		if len(p.last) != 1 || len(p.asked) != 0 {
+			t.Errorf("%s: asked %q, %+v", flow, p.last, p.asked)
+		}
 	}
 }
 

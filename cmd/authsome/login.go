@@ -129,11 +129,15 @@ func (a *app) loginKey(ctx context.Context, client *authsome.Client, in flows.Lo
 	if found {
 		return client.Broker.LoginAPIKey(ctx, in, key)
 	}
+	base, err := client.Broker.SuggestBaseURL(ctx, in)
+	if err != nil {
+		return nil, err
+	}
 	ctx, p, err := a.newPrompter(ctx, in.Provider, in.Connection, f.noBrowser)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := p.Key(ctx, f.baseURL == "" && in.Provider.NeedsBaseURL())
+	answer, err := p.Key(ctx, f.baseURL == "" && in.Provider.NeedsBaseURL(), base)
 	var c *flows.Connection
 	if err == nil {
 		if answer.BaseURL != "" {

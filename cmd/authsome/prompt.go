@@ -32,8 +32,9 @@ type prompter struct {
 }
 
 var (
-	_ flows.Prompter    = (*prompter)(nil)
-	_ flows.ResultPager = (*prompter)(nil)
+	_ flows.Prompter        = (*prompter)(nil)
+	_ flows.BaseURLPrompter = (*prompter)(nil)
+	_ flows.ResultPager     = (*prompter)(nil)
 )
 
 // newPrompter begins a login's conversation. The context ends when the user
@@ -84,11 +85,12 @@ func (a *app) terminal() (*os.File, bool) {
 	return in, ok && term.IsTerminal(int(in.Fd()))
 }
 
-// Key asks for an API key.
-func (p *prompter) Key(ctx context.Context, askBaseURL bool) (pages.KeyAnswer, error) {
+// Key asks for an API key, and with askBaseURL for the base URL, which is base
+// unless the answer says otherwise.
+func (p *prompter) Key(ctx context.Context, askBaseURL bool, base string) (pages.KeyAnswer, error) {
 	def := p.entry.Definition
 	if p.web != nil {
-		form := pages.KeyForm{Hosts: def.HostURL, AskBaseURL: askBaseURL, BaseURL: def.DefaultBaseURL()}
+		form := pages.KeyForm{Hosts: def.HostURL, AskBaseURL: askBaseURL, BaseURL: base}
 		if def.APIKey != nil {
 			form.Pattern, form.Hint = def.APIKey.KeyPattern, def.APIKey.KeyPatternHint
 		}
@@ -105,7 +107,7 @@ func (p *prompter) Key(ctx context.Context, askBaseURL bool) (pages.KeyAnswer, e
 	var answer pages.KeyAnswer
 	var err error
 	if askBaseURL {
-		if answer.BaseURL, err = p.a.ask(ctx, "Base URL", def.DefaultBaseURL()); err != nil {
+		if answer.BaseURL, err = p.a.ask(ctx, "Base URL", base); err != nil {
 			return answer, err
 		}
 	}
@@ -154,6 +156,18 @@ func (p *prompter) Client(ctx context.Context, req flows.ClientRequest) (flows.C
 	}
 	answer.Secret, err = p.a.readMasked(ctx, in, p.entry.DisplayName+" "+what+": ")
 	return answer, err
+}
+
+// BaseURL implements flows.BaseURLPrompter. Nobody to ask is no error here: the
+// definition may know the answer.
+func (p *prompter) BaseURL(ctx context.Context, _ *provider.Definition, last string) (string, error) {
+	if p.web != nil {
+		return p.web.AskBaseURL(ctx, pages.BaseURLForm{BaseURL: last})
+	}
+	if _, ok := p.a.terminal(); !ok {
+		return "", nil
+	}
+	return p.a.ask(ctx, "Base URL", last)
 }
 
 // clientForm asks in the browser.

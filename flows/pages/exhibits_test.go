@@ -52,6 +52,13 @@ var exhibits = []struct {
 			press("Continue"), see(".summary"), until(focused, "base_url"))
 		return l
 	}},
+	{"site-error", "Which GitLab?", func(t *testing.T, tab context.Context) *login {
+		l := serve(t, func(c *pages.Config) { c.Name, c.DisplayName, c.Connection = "gitlab", "GitLab", "work" })
+		asked(l, func(ctx context.Context) (string, error) { return l.AskBaseURL(ctx, gitLabSite) })
+		do(t, tab, visit(l.URL()), until(focused, "base_url"), chromedp.SetValue(chromedp.CSS("#base_url"), "http://gitlab.example.com"),
+			press("Continue"), see("#base_url-error"), until(focused, "base_url"))
+		return l
+	}},
 	{"device", "Enter this code at GitHub", func(t *testing.T, tab context.Context) *login {
 		l := serve(t, gitHub)
 		showDevice(t, l, gitHubDevice())
@@ -105,6 +112,8 @@ func gitHub(c *pages.Config) {
 var gitHubClient = pages.ClientForm{
 	RedirectURI: "http://127.0.0.1:7999/callback", Scopes: []string{"repo", "read:user"},
 }
+
+var gitLabSite = pages.BaseURLForm{BaseURL: "https://gitlab.com"}
 
 func gitHubDevice() pages.Device {
 	return pages.Device{

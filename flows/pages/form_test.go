@@ -144,6 +144,18 @@ func TestBaseURL(t *testing.T) {
 			if got, err := result(t, done); err != nil || got.BaseURL != test.want {
 				t.Errorf("base URL %q, %v; want %q", got.BaseURL, err, test.want)
 			}
+			// The form that asks for nothing else reads it alike.
+			alone := asked(l, func(ctx context.Context) (string, error) { return l.AskBaseURL(ctx, gitLabSite) })
+			if res := l.get(""); !strings.Contains(res.body, `value="https://gitlab.com"`) {
+				t.Errorf("the form does not offer the default:\n%s", res.body)
+			}
+			if res := l.post("base_url", "http://elsewhere"); res.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(res.body, `value="http://elsewhere"`) {
+				t.Errorf("status %d, want 422 with what was typed", res.StatusCode)
+			}
+			l.post("base_url", test.typed)
+			if got, err := result(t, alone); err != nil || got != test.want {
+				t.Errorf("base URL alone %q, %v; want %q", got, err, test.want)
+			}
 		})
 	}
 }

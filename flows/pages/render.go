@@ -66,6 +66,7 @@ type view struct {
 
 	Key    *keyView
 	Client *clientView
+	Site   *baseURLView
 	Device *deviceView
 }
 
