@@ -793,32 +793,3 @@ func TestRunDoesNotTearOffARefresh(t *testing.T) {
 		t.Errorf("%d refreshes, want 1: the first answer was lost", refreshes)
 	}
 }
-
-func TestZitadel(t *testing.T) {
-	as := oauthtest.StartZitadel(t, oauthtest.Options{})
-	r := newRealm(t, as)
-	r.definition(nil)
-	a := r.begin(asPublic, "login", "acme", "--no-browser", "--callback-port", freePort(t))
-	if page := r.approve(a, map[string]string{"username": "test-user2", "password": "verysecure"}); !strings.Contains(page, "You are logged in") {
-		t.Errorf("the page says %q", page)
-	}
-	a.ended(0)
-	first := r.must("export", "acme").stdout
-	// The API does not accept the token any more, though its time has not come.
-	r.mu.Lock()
-	r.vouch = func(token string) bool { return token != "" && !strings.Contains(first, token) }
-	r.mu.Unlock()
-	if got := r.must(curl...); got.stdout != "welcome 1\n" {
-		t.Errorf("the API answered %q: %s", got.stdout, got.stderr)
-	}
-	second := r.must("export", "acme").stdout
-	if first == second || second == "" {
-		t.Error("the token was not refreshed")
-	}
-	if names := r.events(); !slices.Contains(names, "refresh ok") || slices.Contains(names, "refresh failed") {
-		t.Errorf("audit = %q", names)
-	}
-	if got := r.must("logout", "acme", "--json"); field(t, got, "remote_revoked") != true {
-		t.Errorf("logout: %s", got.stdout)
-	}
-}

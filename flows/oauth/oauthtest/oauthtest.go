@@ -46,6 +46,9 @@ func (s *Server) Client(t testing.TB) *http.Client {
 type Options struct {
 	// AccessTokenSeconds is how long access tokens live; zero means an hour.
 	AccessTokenSeconds int `json:"accessTokenSeconds,omitempty"`
+
+	// Redirects are redirect URIs of zitadel's confidential client, which compares them to the letter.
+	Redirects []string `json:"redirects,omitempty"`
 }
 
 // launch is what a server process is told.

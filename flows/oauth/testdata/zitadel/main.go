@@ -1,6 +1,6 @@
 // An authorization server for tests: the example server of zitadel/oidc over TLS on loopback.
 //
-// Usage: server '{"cert":PEM,"key":PEM}'. It prints one line of JSON, {"issuer":…}, when it serves, and
+// Usage: server '{"cert":PEM,"key":PEM,"redirects":[URI]}'. It prints one line of JSON, {"issuer":…}, when it serves, and
 // ends when its standard input does.
 package main
 
@@ -26,7 +26,10 @@ func main() {
 }
 
 func run() error {
-	var options struct{ Cert, Key string }
+	var options struct {
+		Cert, Key string
+		Redirects []string // of the confidential client, beside the default
+	}
 	if err := json.Unmarshal([]byte(os.Args[1]), &options); err != nil {
 		return err
 	}
@@ -41,7 +44,7 @@ func run() error {
 	issuer := "https://" + ln.Addr().String()
 	storage.RegisterClients(
 		storage.NativeClient("public", "http://127.0.0.1/callback"),
-		storage.WebClient("basic", "basic+secret/%41 &=:", "http://127.0.0.1:7999/callback"),
+		storage.WebClient("basic", "basic+secret/%41 &=:", append(options.Redirects, "http://127.0.0.1:7999/callback")...),
 		storage.DeviceClient("device", "device+secret"),
 	)
 	router := exampleop.SetupServer(issuer, storage.NewStorage(storage.NewUserStore(issuer)), slog.New(slog.NewTextHandler(os.Stderr, nil)), true)
