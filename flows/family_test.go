@@ -37,7 +37,7 @@ const (
 	workerVariable = "AUTHSOME_FLOWS_WORKER"
 	// roundsVariable is how many rounds TestOneRefreshWhoeverAsks has.
 	roundsVariable = "AUTHSOME_REFRESH_ROUNDS"
-	fewRounds      = 5
+	manyRounds     = 50
 )
 
 // order is what a worker is told: one JSON line for each round.
@@ -304,7 +304,7 @@ func rounds(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv(roundsVariable)
 	if text == "" {
-		return fewRounds
+		return manyRounds
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
@@ -317,6 +317,7 @@ func rounds(t *testing.T) int {
 // find the token expired at the same time. The authority revokes the whole login
 // when an old refresh token comes again.
 func TestOneRefreshWhoeverAsks(t *testing.T) {
+	t.Parallel()
 	s := newShared(t)
 	var all []*worker
 	for i := range workers {

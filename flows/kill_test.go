@@ -58,6 +58,7 @@ func killed(t *testing.T, carriedOut bool) (s *shared, second report, took time.
 
 // What the provider had not rotated is not lost.
 func TestKilledBeforeTheTokenWasRotated(t *testing.T) {
+	t.Parallel()
 	s, r, took := killed(t, false)
 	f := s.family()
 	if len(r.Errors) > 0 || len(r.Tokens) != 1 || r.Tokens[f.access] != goroutines {
@@ -78,6 +79,7 @@ func TestKilledBeforeTheTokenWasRotated(t *testing.T) {
 // Where the new token went down with the process, the error says what happened
 // and what to do, and the provider is left alone.
 func TestKilledAfterTheTokenWasRotated(t *testing.T) {
+	t.Parallel()
 	s, r, _ := killed(t, true)
 	if len(r.Tokens) != 0 || len(r.Errors) == 0 {
 		t.Fatalf("got %v, errors %q; want errors", r.Tokens, r.Errors)
