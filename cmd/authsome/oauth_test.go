@@ -40,6 +40,8 @@ func (s *authServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"verification_uri": "https://" + authHost + "/go", "interval": 1, "expires_in": 60})
 	case "/token":
 		s.token(w, r)
+	case "/register":
+		answer(w, http.StatusCreated, map[string]any{"client_id": "registered", "token_endpoint_auth_method": "none"})
 	case "/revoke":
 		if r.Form.Get("client_id") == "stubborn" {
 			answer(w, http.StatusServiceUnavailable, map[string]any{"error": "temporarily_unavailable"})

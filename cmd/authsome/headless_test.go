@@ -1,0 +1,131 @@
+//go:build linux
+
+package main_test
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// nowhere are environments in which nobody can be asked: neither a terminal nor a
+// display that somebody looks at.
+var nowhere = map[string][]string{
+	"bare":                    nil,
+	"ssh":                     {"SSH_CONNECTION=192.0.2.1 5 192.0.2.2 22", "SSH_CLIENT=192.0.2.1 5 22"},
+	"ssh, display left there": {"SSH_CONNECTION=192.0.2.1 5 192.0.2.2 22", "DISPLAY=:0", "WAYLAND_DISPLAY=wayland-0"},
+	"ci with a display":       {"CI=true", "DISPLAY=:99"},
+}
+
+const oauthDefinition = `{"schema_version": 1, "name": "acme", "display_name": "Acme", "auth_type": "oauth2", "flow": "pkce", "host_url": "api.example.test",
+	"oauth": {"authorization_url": "https://auth.example.test/authorize", "token_url": "https://auth.example.test/token",
+		"device_authorization_url": "https://auth.example.test/device", "registration_endpoint": "https://auth.example.test/register",
+		"supports_device_flow": true, "supports_dcr": true},
+	"client": {"client_id_env": "ACME_ID", "client_secret_env": "ACME_SECRET"}}`
+
+// Every flow either works where nobody can be asked, or says at once, in one line,
+// what to do instead.
+func TestLoginWithNobody(t *testing.T) {
+	t.Parallel()
+	id, both := []string{"ACME_ID=app"}, []string{"ACME_ID=app", "ACME_SECRET=client-" + canary}
+	tests := []struct {
+		name string
+		env  []string
+		args []string
+		code int
+		says string // a pattern
+	}{
+		{"key", nil, []string{"example"}, 5, `^error: no secret for example: there is neither a terminal nor a display to ask on \(set EXAMPLE_API_KEY, or pipe the secret into: authsome login example --secret-file -\)$`},
+		{"key in its variable", []string{"EXAMPLE_API_KEY=" + canary}, []string{"example"}, 0, `Logged in`},
+		{"pkce", nil, []string{"acme"}, 5, `^error: no OAuth client for acme: .*\(set ACME_ID and ACME_SECRET, or give --client-id ID and its secret by --secret-file FILE\)$`},
+		{"pkce, client known", id, []string{"acme"}, 5, `^error: a login to acme needs a browser: .*\(run: authsome login acme --flow device_code, which can be approved on any device\)$`},
+		{"registration", nil, []string{"acme", "--flow", "dcr_pkce"}, 5, `^error: a login to acme needs a browser: .*--flow device_code`},
+		{"device", nil, []string{"acme", "--flow", "device_code"}, 5, `^error: no OAuth client for acme: .*\(set ACME_ID`},
+		{"device, client known", id, []string{"acme", "--flow", "device_code"}, 0, `^Open https://auth\.example\.test/go and enter the code ABCD-1234$`},
+		{"machine", nil, []string{"acme", "--flow", "client_credentials"}, 5, `^error: no OAuth client for acme: .*\(set ACME_ID and ACME_SECRET`},
+		{"machine, secret missing", id, []string{"acme", "--flow", "client_credentials"}, 5, `^error: no OAuth client for acme: .*\(set ACME_ID and ACME_SECRET`},
+		{"machine, client known", both, []string{"acme", "--flow", "client_credentials"}, 0, `Logged in`},
+	}
+	for where, env := range nowhere {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.register(exampleDefinition)
+			w.register(oauthDefinition)
+			for _, test := range tests {
+				args := append([]string{"login"}, test.args...)
+				if strings.HasPrefix(test.name, "pkce") || test.name == "registration" {
+					args = append(args, "--callback-port", freePort(t))
+				}
+				got := w.closed(append(env, test.env...), args...)
+				for _, problem := range checkOutput(args, got.code, got.stdout, got.stderr) {
+					t.Errorf("%s: %s", test.name, problem)
+				}
+				if got.code != test.code || got.stdout != "" || !regexp.MustCompile(`(?m)`+test.says).MatchString(got.stderr) {
+					t.Errorf("%s: exit %d, want %d and %s\n%s%s", test.name, got.code, test.code, test.says, got.stdout, got.stderr)
+				}
+				if args = append(args, "--json"); test.code != 0 {
+					got = w.closed(append(env, test.env...), args...)
+					for _, problem := range checkOutput(args, got.code, got.stdout, got.stderr) {
+						t.Errorf("%s in JSON: %s\n%s%s", test.name, problem, got.stdout, got.stderr)
+					}
+				}
+				w.authsome("logout", strings.Fields(test.args[0])[0])
+				w.authsome("revoke", "acme")
+			}
+			w.noSecret()
+		})
+	}
+}
+
+// With --no-browser the page is printed, and something else may drive the browser.
+func TestNoBrowserWithNobody(t *testing.T) {
+	t.Parallel()
+	for where, env := range nowhere {
+		for _, flow := range []string{"pkce", "dcr_pkce"} {
+			t.Run(where+" "+flow, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.register(oauthDefinition)
+				args := []string{"login", "acme", "--flow", flow, "--no-browser", "--callback-port", freePort(t), "--json"}
+				cmd := w.command(append(env, "ACME_ID=app"), args...)
+				var stdout, stderr lockedBuffer
+				cmd.Stdout, cmd.Stderr = &stdout, &stderr
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				page := regexp.MustCompile(`(?m)^  (https://auth\.example\.test/authorize\?\S+)$`)
+				eventually(t, "the page is printed", func() bool { return page.MatchString(stderr.String()) }, stderr.String)
+				curl := exec.Command("curl", "-sSL", "--noproxy", "127.0.0.1", "--cacert", w.roots, page.FindStringSubmatch(stderr.String())[1])
+				curl.Env = w.env()
+				if out, err := curl.CombinedOutput(); err != nil || !strings.Contains(string(out), "You are logged in") && !strings.Contains(string(out), "is connected") {
+					t.Errorf("the page says %s, %v", out, err)
+				}
+				late := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+				defer late.Stop()
+				if err := cmd.Wait(); err != nil {
+					t.Errorf("login: %v\n%s", err, stderr.String())
+				}
+				if hint := strings.Contains(stderr.String(), "ssh -L"); hint != strings.HasPrefix(where, "ssh") {
+					t.Errorf("a hint about forwarding: %v\n%s", hint, stderr.String())
+				}
+				got := result{0, stdout.String(), stderr.String()}
+				if status := field(t, got, "status"); status != "success" {
+					t.Errorf("got %s", got.stdout)
+				}
+			})
+		}
+	}
+}
+
+// closed runs the binary without a terminal and with stdin closed, as some
+// supervisors do.
+func (w *world) closed(env []string, args ...string) result {
+	w.t.Helper()
+	inner := w.command(env, args...)
+	cmd := exec.CommandContext(w.t.Context(), "setsid", append([]string{"--wait", "sh", "-c", `exec "$@" <&-`, "sh"}, inner.Args...)...)
+	cmd.Env = inner.Env
+	return w.run(cmd, "")
+}
