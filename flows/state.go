@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"authsome/flows/oauth"
@@ -48,7 +49,7 @@ func (c *Connection) Advice(st ConnectionState, now time.Time) string {
 	case status == Expired && c.Metadata[metaRenewable] == false:
 		return again
 	case st.LastError != "":
-		return "it is tried again when it is used; run: authsome doctor"
+		return "it is tried again when it is used; to try now, run: " + strings.TrimPrefix(again, "run: ") + " --if-needed"
 	}
 	return ""
 }

@@ -14,7 +14,6 @@ import (
 	"authsome"
 	"authsome/flows"
 	"authsome/injector"
-	"authsome/provider"
 	"authsome/vault/secret"
 
 	"github.com/spf13/cobra"
@@ -192,22 +191,22 @@ func (a *app) checkConnections(ctx context.Context, client *authsome.Client) []c
 	return checks
 }
 
+// connectionCheck fails when there is something to do. A refresh that failed while
+// the token is good is told and no more: it is tried again.
 func connectionCheck(c *flows.Connection, st flows.ConnectionState, now time.Time) check {
+	l := listedOf(c, st, now)
+	detail := string(l.Status)
+	if l.ExpiresAt != nil || l.LastRefresh != nil {
+		detail += ", " + age(l.ExpiresAt, l.LastRefresh, now)
+	}
+	if l.LastError != "" {
+		detail += "; the last refresh failed " + brief(now.Sub(*l.LastErrorAt)) + " ago: " + l.LastError
+	}
 	name := c.Provider + "/" + c.Name
-	status := c.EffectiveStatus(now)
-	detail := string(status)
-	if !c.ExpiresAt.IsZero() {
-		at := c.ExpiresAt
-		detail += ", " + expiry(&at, now)
-	}
-	if st.LastError != "" {
-		detail += "; the last refresh failed: " + st.LastError
-	}
-	renewable := status == flows.Expired && c.AuthType == provider.AuthOAuth2 && st.LastError == ""
-	if status == flows.Connected || renewable {
+	if l.Hint == "" || l.Status == flows.Connected && !st.ClientRejected {
 		return passed(name, detail)
 	}
-	return failed(name, detail, "run: authsome login "+c.Provider+" --connection "+c.Name)
+	return failed(name, detail, l.Hint)
 }
 
 // probe is a client and how to have it fetch a URL. $URL and $DIR are replaced.

@@ -205,7 +205,7 @@ func (a *app) printProviders(all []listedProvider, now time.Time) error {
 			rows = append(rows, []string{name, p.Source, string(p.AuthType), "-", p.State, "-"})
 		}
 		for _, c := range p.Connections {
-			rows = append(rows, []string{name, p.Source, string(p.AuthType), c.Name, string(c.Status), expiry(c.ExpiresAt, now)})
+			rows = append(rows, []string{name, p.Source, string(p.AuthType), c.Name, string(c.Status), age(c.ExpiresAt, c.LastRefresh, now)})
 		}
 	}
 	if err := a.print("Providers: %d total, %d connected\n", len(all), connected); err != nil {
@@ -223,6 +223,18 @@ func (a *app) printProviders(all []listedProvider, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// age words when a credential ends and when it was last refreshed; nil is never.
+func age(expires, refreshed *time.Time, now time.Time) string {
+	text := expiry(expires, now)
+	switch {
+	case refreshed == nil:
+		return text
+	case expires == nil:
+		text = "never"
+	}
+	return text + ", refreshed " + brief(max(now.Sub(*refreshed), 0)) + " ago"
 }
 
 // expiry words a time as "expires in 24h" or "expired 50s ago".

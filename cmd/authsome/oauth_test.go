@@ -15,13 +15,15 @@ import (
 const authHost = "auth.example.test"
 
 // authServer is an authorization server that approves everything at once,
-// except for what a script asks it to refuse: the scope "deny" is refused, the
-// client "short" gets tokens that expire at once, the client "dead" gets no
-// second token, and from the client "stubborn" no token is taken back.
+// except for what a script asks it to refuse: the scope "deny" is refused, and from
+// the client "stubborn" no token is taken back. The clients in refusals get tokens
+// that expire at once and this answer to a refresh; "mayfly" gets none to refresh
+// with.
 type authServer struct {
 	mu        sync.Mutex
 	challenge string          // of the last authorization
-	refresh   int             // number of the refresh token that is good
+	serial    int             // of the last refresh token
+	unspent   map[string]bool // refresh tokens
 	polled    bool            // the device was asked for before
 	revoked   map[string]bool // what was taken back
 }
@@ -67,6 +69,8 @@ func (s *authServer) authorize(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, r.Form.Get("redirect_uri")+"?"+back.Encode(), http.StatusFound)
 }
 
+var refusals = map[string]string{"short": "", "dead": "invalid_grant", "stale": "invalid_client", "down": "temporarily_unavailable", "mayfly": ""}
+
 func (s *authServer) token(w http.ResponseWriter, r *http.Request) {
 	f := r.Form
 	fail := func(code string) { answer(w, http.StatusBadRequest, map[string]any{"error": code}) }
@@ -83,10 +87,15 @@ func (s *authServer) token(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	case "refresh_token":
-		if f.Get("client_id") == "dead" || f.Get("refresh_token") != s.refreshToken() {
+		if code := refusals[f.Get("client_id")]; code != "" {
+			fail(code)
+			return
+		}
+		if !s.unspent[f.Get("refresh_token")] {
 			fail("invalid_grant")
 			return
 		}
+		delete(s.unspent, f.Get("refresh_token"))
 	case "urn:ietf:params:oauth:grant-type:device_code":
 		if !s.polled {
 			s.polled = true
@@ -97,22 +106,25 @@ func (s *authServer) token(w http.ResponseWriter, r *http.Request) {
 		fail("unsupported_grant_type")
 		return
 	}
-	s.refresh++
 	lives := 3600
-	if id := f.Get("client_id"); (id == "short" || id == "dead") && f.Get("grant_type") != "refresh_token" {
+	id := f.Get("client_id")
+	if _, brief := refusals[id]; brief && f.Get("grant_type") != "refresh_token" {
 		lives = 1
 	}
 	out := map[string]any{"access_token": canary, "token_type": "Bearer", "expires_in": lives}
-	if f.Get("grant_type") != "client_credentials" {
-		out["refresh_token"] = s.refreshToken()
+	if f.Get("grant_type") != "client_credentials" && id != "mayfly" {
+		s.serial++
+		if s.unspent == nil {
+			s.unspent = make(map[string]bool)
+		}
+		next := fmt.Sprintf("refresh-%d-%s", s.serial, canary)
+		out["refresh_token"], s.unspent[next] = next, true
 	}
 	if scope := f.Get("scope"); scope != "" {
 		out["scope"] = scope
 	}
 	answer(w, http.StatusOK, out)
 }
-
-func (s *authServer) refreshToken() string { return fmt.Sprintf("refresh-%d-%s", s.refresh, canary) }
 
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
