@@ -531,14 +531,7 @@ func TestDeviceCodeInJSON(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	w := newWorld(t)
-	b, err := os.ReadFile(w.roots)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	if err := os.WriteFile(w.roots, append(b, pair...), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.trust(server)
 	w.register(`{"schema_version": 1, "name": "tv", "display_name": "TV", "auth_type": "oauth2", "flow": "device_code", "host_url": "api.example.test",
 		"oauth": {"device_authorization_url": "` + server.URL + `/device", "token_url": "` + server.URL + `/token", "device_token_request": "json"}}`)
 	got := w.must("login", "tv")
@@ -772,13 +765,7 @@ func TestRunDoesNotTearOffARefresh(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	w := newWorld(t)
-	b, err := os.ReadFile(w.roots)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(w.roots, append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})...), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.trust(server)
 	w.register(`{"schema_version": 1, "name": "tv", "display_name": "TV", "auth_type": "oauth2", "flow": "device_code", "host_url": "api.example.test",
 		"oauth": {"device_authorization_url": "` + server.URL + `/device", "token_url": "` + server.URL + `/token"}}`)
 	w.must("login", "tv", "--client-id", "app")

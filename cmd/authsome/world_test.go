@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -99,6 +100,19 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(internet.Close)
 	w.internet = internet.URL
 	return w
+}
+
+// trust has the binary trust a server's own certificate as well.
+func (w *world) trust(server *httptest.Server) {
+	w.t.Helper()
+	b, err := os.ReadFile(w.roots)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})...)
+	if err := os.WriteFile(w.roots, b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // connectTo is a CONNECT proxy for which every *.example.test is at address.

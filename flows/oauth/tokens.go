@@ -44,6 +44,9 @@ func (c *Config) tokens(op string, r *reply, sent secrets, want expected) (*Toke
 	}
 	hide := slices.Concat(sent, f.secrets())
 	set.TokenType = tokenType(hide, holder.text("token_type"))
+	if slices.Contains(provenTypes, strings.ToLower(set.TokenType)) {
+		return nil, badResponse(op, r.status, "the answer's token is of type "+set.TokenType+", which needs a proof with each request")
+	}
 	set.ExpiresAt = expiry(holder.scalar("expires_in"), set.ObtainedAt)
 	set.Scopes = granted(holder, want.scopes)
 	set.Account, set.Extra = describe(f, holder, set.IDToken, hide)
@@ -109,6 +112,11 @@ func tokenText(s string) bool {
 	return true
 }
 
+// provenTypes are the token types that are of no use by themselves: a client must not use a token
+// whose type it does not understand (RFC 6749 section 7.1). Other names that are not Bearer are those
+// of providers that mean it.
+var provenTypes = []string{"mac", "dpop", "pop"}
+
 func tokenType(hide secrets, value string) string {
 	if value == "" {
 		return "Bearer"
@@ -119,12 +127,12 @@ func tokenType(hide secrets, value string) string {
 	return value
 }
 
-// expiry reads expires_in: a number of seconds, whole or not, also as a string. What is absent, zero,
-// negative or no number sets no expiry: a token cannot be issued expired, and treating it as such
-// would refresh before every request. An origin's 401 still leads to a refresh.
+// expiry reads expires_in: a number of seconds, whole or not, also as a string. What is absent, less
+// than one, beyond all measure or no number sets no expiry: a token cannot be issued expired, and
+// treating it as such would refresh before every request. An origin's 401 still leads to a refresh.
 func expiry(value string, now time.Time) time.Time {
 	seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > maxLifetime.Seconds() {
+	if err != nil || math.IsNaN(seconds) || seconds < 1 || seconds > maxLifetime.Seconds() {
 		return time.Time{}
 	}
 	return now.Add(time.Duration(seconds * float64(time.Second)))
