@@ -265,6 +265,7 @@ func baseURL(def *provider.Definition, given string) (string, error) {
 	if !def.NeedsBaseURL() && fallback == "" {
 		return "", fmt.Errorf("%w: %s has no base URL to choose", ErrBadInput, def.Name)
 	}
-	u.Host = strings.ToLower(u.Host)
-	return strings.TrimRight(u.String(), "/"), nil
+	// Spelled in one way, so that two logins to a site are seen to be that.
+	given = "https://" + strings.Replace(given[len("https://"):], u.Host, strings.ToLower(u.Host), 1)
+	return strings.TrimRight(given, "/"), nil
 }

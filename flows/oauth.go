@@ -68,24 +68,6 @@ func (b *Broker) LoginOAuth(ctx context.Context, l Login, p Prompter) (*Connecti
 	return c, nil
 }
 
-// chooseFlow checks that a provider knows the flow that was asked for.
-func chooseFlow(def *provider.Definition, want provider.Flow) (provider.Flow, error) {
-	if def.AuthType != provider.AuthOAuth2 {
-		return "", fmt.Errorf("%w: it takes an API key, not OAuth", ErrBadInput)
-	}
-	o := def.OAuth
-	switch {
-	case want == "", want == def.Flow:
-		return def.Flow, nil
-	case want == provider.FlowDeviceCode && o.SupportsDeviceFlow,
-		want == provider.FlowDCRPKCE && o.SupportsDCR,
-		want == provider.FlowPKCE && (o.AuthorizationURL != "" || o.Issuer != ""),
-		want == provider.FlowClientCredentials && (o.TokenURL != "" || o.Issuer != ""):
-		return want, nil
-	}
-	return "", fmt.Errorf("%w: --flow %s: its definition knows %s", ErrBadInput, want, def.Flow)
-}
-
 // oauthLogin is one login under way.
 type oauthLogin struct {
 	b      *Broker

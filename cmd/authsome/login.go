@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"authsome"
@@ -51,6 +52,10 @@ secret, and keeps them.`,
 			if f.callbackPort < 0 || f.callbackPort > 65535 {
 				return usageError(cmd, fmt.Errorf("--callback-port %d: want 1 to 65535", f.callbackPort))
 			}
+			if f.ifNeeded && (f.force || f.reset) {
+				return usageError(cmd, errors.New("--if-needed leaves a valid connection alone, --force and --reset do not: choose one"))
+			}
+			f.scopes = slices.DeleteFunc(f.scopes, func(s string) bool { return strings.TrimSpace(s) == "" })
 			return a.login(cmd.Context(), args[0], f)
 		},
 	}

@@ -346,6 +346,7 @@ func TestOIDCProvider(t *testing.T) {
 	t.Run("registration", func(t *testing.T) { testRegistration(t, as) })
 	t.Run("client credentials", func(t *testing.T) { testClientCredentials(t, as) })
 	t.Run("confidential clients", func(t *testing.T) { testConfidentialClients(t, as) })
+	t.Run("two at once", func(t *testing.T) { testTwoAtOnce(t, as) })
 	t.Run("cancelled", func(t *testing.T) { testCancelled(t, as) })
 	t.Run("chromium", func(t *testing.T) { testChromium(t, as) })
 }
@@ -616,6 +617,44 @@ func testConfidentialClients(t *testing.T, as *oauthtest.Server) {
 				t.Error("the token is still accepted")
 			}
 		})
+	}
+}
+
+// testTwoAtOnce has logins wait for the browser at the same time: each is approved by
+// its own page and no other, whichever comes back first.
+func testTwoAtOnce(t *testing.T, as *oauthtest.Server) {
+	r := newRealm(t, as)
+	r.definition(nil)
+	port, other := freePort(t), freePort(t)
+	first := r.begin(asPublic, "login", "acme", "--no-browser", "--callback-port", port)
+	start := first.until(`^\s+(https://\S+)$`)
+	// The same port: who comes second is told, and the first login goes on.
+	if got := r.run(r.command(asPublic, "login", "acme", "--no-browser", "--callback-port", port), ""); got.code != 4 ||
+		!strings.Contains(got.stderr, "port "+port) || !strings.Contains(got.stderr, "--callback-port") {
+		t.Errorf("exit %d: %s", got.code, got.stderr)
+	}
+	second := r.begin(asPublic, "login", "acme", "--no-browser", "--connection", "work", "--callback-port", other)
+	secondStart := second.until(`^\s+(https://\S+)$`)
+	b := oauthtest.NewBrowser(t, as, ada)
+	back, text, err := b.Walk(secondStart, "http://127.0.0.1:"+other)
+	if err != nil || back == "" {
+		t.Fatalf("the server does not send the browser back: %v %s", err, text)
+	}
+	// What belongs to the second login does nothing to the first.
+	if _, page, err := b.Walk(strings.Replace(back, other, port, 1), ""); err != nil || !strings.Contains(page, "belongs to no login") {
+		t.Errorf("the first login says %q, %v", page, err)
+	}
+	for _, at := range []string{back, start} {
+		if _, page, err := b.Walk(at, ""); err != nil || !strings.Contains(page, "You are logged in") {
+			t.Errorf("the page says %q, %v", page, err)
+		}
+	}
+	first.ended(0)
+	second.ended(0)
+	for i, connection := range []string{"default", "work"} {
+		if got := r.must("run", "--connection", "acme="+connection, "--", "curl", "-sS", apiURL); got.stdout != fmt.Sprintf("welcome %d\n", i+1) {
+			t.Errorf("%s: the API answered %q", connection, got.stdout)
+		}
 	}
 }
 
