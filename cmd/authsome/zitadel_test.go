@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"authsome/flows/oauth/oauthtest"
+
+	"github.com/chromedp/chromedp"
 )
 
 // TestZitadel has the flows meet a server of another family, which tolerates and
@@ -23,6 +25,7 @@ func TestZitadel(t *testing.T) {
 	for name, test := range map[string]func(r *zitadel){
 		"pkce": testZitadelPKCE, "confidential": testZitadelConfidential, "device code": testZitadelDevice,
 		"client credentials": testZitadelMachine, "sites": testZitadelSites,
+		"chromium": testZitadelChromium,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -161,6 +164,34 @@ func testZitadelDevice(r *zitadel) {
 	got := r.run(r.command([]string{"ACME_CLIENT_ID=device", "ACME_CLIENT_SECRET=wrong"}, "login", "acme", "--reset", "--flow", "device_code"), "")
 	if got.code != 4 || !strings.Contains(got.stderr, "invalid_client") {
 		t.Errorf("exit %d: %s", got.code, got.stderr)
+	}
+}
+
+// A person with a browser logs in, and declines the login of a device: the server's
+// buttons for that need scripts.
+func testZitadelChromium(r *zitadel) {
+	t := r.t
+	r.definition(nil)
+	tab := chromium(t)
+	env, opened := display(t)
+	signIn := []chromedp.Action[chromedp.Void]{enter("username", "test-user2"), enter("password", "verysecure"), press("Login")}
+	a := r.begin(append(env, asPublic...), "login", "acme", "--callback-port", freePort(t))
+	do(t, tab, append(append([]chromedp.Action[chromedp.Void]{chromedp.Navigate(opened())}, signIn...), heading("You are logged in"))...)
+	a.ended(0)
+	r.welcome("welcome 1")
+
+	r.must("remove", "acme")
+	r.definition(func(d map[string]any) {
+		o := d["oauth"].(map[string]any)
+		o["token_auth_method"], o["scopes"] = "client_secret_basic", []string{"profile"}
+	})
+	a = r.begin(append(env, "ACME_CLIENT_ID=device", "ACME_CLIENT_SECRET=device+secret"), "login", "acme", "--flow", "device_code")
+	where := a.until(`^Open (https://\S+) and enter the code`)
+	code := regexp.MustCompile(`code (\S+)$`).FindStringSubmatch(a.said[len(a.said)-1])[1]
+	do(t, tab, chromedp.Navigate(opened()), heading("Enter this code at Acme"), chromedp.Navigate(where), enter("user_code", code), press("Login"))
+	do(t, tab, append(signIn, heading("Welcome back"), press("Deny"))...)
+	if got := a.ended(4); !strings.Contains(got.stderr, "access_denied") || !strings.Contains(got.stderr, "approve the request") {
+		t.Errorf("said %s", got.stderr)
 	}
 }
 
