@@ -75,6 +75,11 @@ func TestLoginWithNobody(t *testing.T) {
 				w.authsome("logout", strings.Fields(test.args[0])[0])
 				w.authsome("revoke", "acme")
 			}
+			for _, request := range w.requests() {
+				if strings.Contains(request, "/register") {
+					t.Error("a client was registered for a login that cannot be")
+				}
+			}
 			w.noSecret()
 		})
 	}

@@ -207,7 +207,6 @@ func (p *prompter) clientOfNobody(req flows.ClientRequest) (flows.ClientAnswer, 
 
 // Visit implements flows.Prompter.
 func (p *prompter) Visit(ctx context.Context, v flows.Visit) error {
-	_, attended := p.a.terminal()
 	switch {
 	case v.Device != nil:
 		return p.showDevice(ctx, v.Device)
@@ -216,7 +215,7 @@ func (p *prompter) Visit(ctx context.Context, v flows.Visit) error {
 	case p.web != nil:
 		go p.a.openBrowser(v.URL)
 		return nil
-	case !p.print && !attended:
+	case !p.visits():
 		return p.noBrowser()
 	}
 	p.a.plain("Open this page in a browser to approve the login:\n  " + v.URL)
@@ -225,6 +224,12 @@ func (p *prompter) Visit(ctx context.Context, v flows.Visit) error {
 		p.a.say("The browser comes back to port %s of this machine. From your own, forward it: ssh -L %s:127.0.0.1:%s HOST", port, port, port)
 	}
 	return nil
+}
+
+// visits reports whether somebody can be expected to open a page.
+func (p *prompter) visits() bool {
+	_, attended := p.a.terminal()
+	return p.web != nil || p.print || attended
 }
 
 func portOf(redirect string) string {
