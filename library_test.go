@@ -171,7 +171,15 @@ func TestLoginWithAKey(t *testing.T) {
 	if err != nil || conn.BaseURL != "https://team.example.com" || p.asked[len(p.asked)-1].BaseURL != conn.BaseURL {
 		t.Errorf("a second connection: %+v, %v", conn, err)
 	}
-	if got := len(entries(t, c, "login")); got != 6 {
+	// One that is elsewhere is the latest then, and does not move those that are there.
+	p.key.BaseURL = "https://other.example.com"
+	try(authsome.LoginRequest{Provider: "jira", Connection: "other"}, p, nil)
+	p.key.BaseURL = ""
+	conn, err = c.Login(t.Context(), authsome.LoginRequest{Provider: "jira", Force: true}, p)
+	if err != nil || conn.BaseURL != "https://team.example.com" || p.asked[len(p.asked)-1].BaseURL != conn.BaseURL {
+		t.Errorf("logging in again: %+v, %v", conn, err)
+	}
+	if got := len(entries(t, c, "login")); got != 8 {
 		t.Errorf("%d logins on record", got)
 	}
 }

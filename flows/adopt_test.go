@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"authsome/flows"
+	"authsome/provider"
 	"authsome/vault/secret"
 )
 
@@ -76,6 +77,11 @@ func TestAdopt(t *testing.T) {
 	}
 	if held, err := r.List(ctx); err != nil || !held["idp"].Configured {
 		t.Errorf("the client was not kept: %v", err)
+	}
+	p := &person{}
+	next := flows.Login{Provider: l.Provider, Connection: "next", Flow: provider.FlowClientCredentials}
+	if c, err := r.LoginOAuth(ctx, next, p); err != nil || c.ClientID != "mine" || len(p.asked) > 0 {
+		t.Errorf("the kept client does not log in: %+v, %v, asked %+v", c, err, p.asked)
 	}
 	if c, err := r.Get(ctx, "idp", "own"); err != nil || c.ClientID != "second" || !c.ExpiresAt.Equal(epoch.Add(time.Hour)) {
 		t.Errorf("got %+v, %v", c, err)
