@@ -248,11 +248,18 @@ func TestEachSiteHasItsClient(t *testing.T) {
 	// At another site, said on the form or by flag, it needs another.
 	p = as(two, "two")
 	p.answer = two.url
+	r.clock.Add(time.Second)
 	if c := try(two, flows.Login{Connection: "second"}, p, one.url); c.ClientID != "app-two" || len(p.asked) != 1 || p.asked[0].AskBaseURL {
 		t.Errorf("client %s, asked %+v", c.ClientID, p.asked)
 	}
 	if c := try(two, flows.Login{Connection: "third", BaseURL: strings.ToUpper(two.url[:10]) + two.url[10:] + "/"}, p); c.ClientID != "app-two" || len(p.asked) > 0 {
 		t.Errorf("client %s, asked %+v", c.ClientID, p.asked)
+	}
+	// What is offered: the connection's own, else the latest.
+	for connection, want := range map[string]string{"": one.url, "second": two.url, "fourth": two.url} {
+		if got, err := r.SuggestBaseURL(t.Context(), flows.Login{Provider: r.entry("acme"), Connection: connection}); err != nil || got != want {
+			t.Errorf("%q is offered %s, %v; want %s", connection, got, err, want)
+		}
 	}
 	// Whoever logs in again means the same site, and is asked for nothing.
 	for name, a := range map[string]*authority{"default": one, "second": two} {
