@@ -193,6 +193,26 @@ func testZitadelChromium(r *zitadel) {
 	if got := a.ended(4); !strings.Contains(got.stderr, "access_denied") || !strings.Contains(got.stderr, "approve the request") {
 		t.Errorf("said %s", got.stderr)
 	}
+
+	// A provider with instances: the form offers the last one.
+	r.must("remove", "acme")
+	r.definition(sites)
+	if got := r.run(r.command(nil, "login", "acme", "--base-url", r.as.Issuer, "--client-id", "sid1", "--secret-file", "-"), "verysecret"); got.code != 0 {
+		t.Fatalf("exit %d: %s", got.code, got.stderr)
+	}
+	a = r.begin(env, "login", "acme", "--connection", "work")
+	do(t, tab, chromedp.Navigate(opened()), heading("Which Acme?"), press("Continue"), heading("is connected"))
+	a.ended(0)
+	if got := field(t, r.must("get", "acme", "--connection", "work", "--json"), "base_url"); got != r.as.Issuer {
+		t.Errorf("it is at %v, want %s", got, r.as.Issuer)
+	}
+}
+
+// sites makes a definition one of a provider with instances.
+func sites(d map[string]any) {
+	d["flow"], d["host_url"] = "client_credentials", []string{"{base_url}/api"}
+	o := d["oauth"].(map[string]any)
+	o["token_auth_method"], o["scopes"], o["base_url"], o["issuer"] = "client_secret_basic", []string{"openid"}, "https://vendor.example.test", "{base_url}"
 }
 
 func testZitadelMachine(r *zitadel) {
@@ -228,11 +248,7 @@ func testZitadelMachine(r *zitadel) {
 // and does not offer one instance the other's secret.
 func testZitadelSites(r *zitadel) {
 	t := r.t
-	r.definition(func(d map[string]any) {
-		d["flow"], d["host_url"] = "client_credentials", []string{"{base_url}/api"}
-		o := d["oauth"].(map[string]any)
-		o["token_auth_method"], o["scopes"], o["base_url"], o["issuer"] = "client_secret_basic", []string{"openid"}, "https://vendor.example.test", "{base_url}"
-	})
+	r.definition(sites)
 	ask := func(connection string, lines ...string) {
 		t.Helper()
 		term := onTerminal(t, r.command(nil, "login", "acme", "--connection", connection))
