@@ -3,9 +3,12 @@
 package main_test
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -133,4 +136,46 @@ func (w *world) closed(env []string, args ...string) result {
 	cmd := exec.CommandContext(w.t.Context(), "setsid", append([]string{"--wait", "sh", "-c", `exec "$@" <&-`, "sh"}, inner.Args...)...)
 	cmd.Env = inner.Env
 	return w.run(cmd, "")
+}
+
+// A pipe that nobody writes to does not outwait a Ctrl-C, when it is opened and when
+// it is read.
+func TestPipesAreNotWaitedForInVain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.register(exampleDefinition)
+	w.register(oauthDefinition)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"login", "example", "--secret-file", pipe}, {"login", "acme", "--client-id", "app", "--secret-file", pipe}, {"register", pipe, "--yes"},
+	} {
+		for _, opened := range []bool{false, true} {
+			if opened {
+				writer, err := os.OpenFile(pipe, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer writer.Close()
+			}
+			cmd := w.command(nil, args...)
+			var stderr lockedBuffer
+			cmd.Stderr = &stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond) // it waits by then; if not, it ends all the same
+			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			late := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+			cmd.Wait()
+			late.Stop()
+			if code := cmd.ProcessState.ExitCode(); code != 8 || !strings.Contains(stderr.String(), "cancelled") {
+				t.Errorf("%v, opened %v: exit %d: %s", args, opened, code, stderr.String())
+			}
+		}
+	}
 }

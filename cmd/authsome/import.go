@@ -236,11 +236,11 @@ const importBytes = 4 << 20
 func (a *app) readImport(path string) ([]byte, error) {
 	r := a.stdin
 	if path != "-" {
-		f, err := os.Open(path)
+		f, stop, err := a.openFile(path)
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close()
+		defer stop()
 		r = f
 	}
 	b, err := io.ReadAll(io.LimitReader(r, importBytes+1))

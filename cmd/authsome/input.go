@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 )
 
 // input is stdin whose reads end with the context. A read that waits for a
@@ -29,5 +30,32 @@ func (i *input) Read(p []byte) (int, error) {
 		return 0, i.ctx.Err()
 	case got := <-done:
 		return copy(p, buf[:got.n]), got.err
+	}
+}
+
+// openFile opens a file that is read as stdin is, so that a pipe that nobody writes
+// to does not outwait a signal: it waits when it is opened as well.
+func (a *app) openFile(path string) (r io.Reader, stop func() error, err error) {
+	ctx := context.Background()
+	if in, ok := a.stdin.(*input); ok {
+		ctx = in.ctx
+	}
+	type answer struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		f, err := os.Open(path)
+		done <- answer{f, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	case got := <-done:
+		if got.err != nil {
+			return nil, nil, got.err
+		}
+		return &input{ctx, got.f}, got.f.Close, nil
 	}
 }

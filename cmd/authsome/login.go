@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -228,14 +227,20 @@ func (a *app) readSecretFile(path string) (secret.Text, error) {
 	}
 	r := a.stdin
 	if path != "-" {
-		f, err := os.Open(path)
+		f, stop, err := a.openFile(path)
+		if errors.Is(err, context.Canceled) {
+			return secret.Text{}, err
+		}
 		if err != nil {
 			return bad(errors.Unwrap(err))
 		}
-		defer f.Close()
+		defer stop()
 		r = f
 	}
 	b, err := io.ReadAll(io.LimitReader(r, secretFileBytes+1))
+	if errors.Is(err, context.Canceled) {
+		return secret.Text{}, err
+	}
 	if err != nil {
 		return bad(err)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"authsome/provider"
@@ -76,11 +75,11 @@ const definitionBytes = 1 << 20
 func (a *app) readDefinition(path string) ([]byte, error) {
 	r := a.stdin
 	if path != "-" {
-		f, err := os.Open(path)
+		f, stop, err := a.openFile(path)
 		if err != nil {
 			return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: err.Error(), hint: "give the path of a definition file, or - for stdin", err: err}
 		}
-		defer f.Close()
+		defer stop()
 		r = f
 	}
 	b, err := io.ReadAll(io.LimitReader(r, definitionBytes))
