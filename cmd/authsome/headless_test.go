@@ -160,22 +160,35 @@ func TestPipesAreNotWaitedForInVain(t *testing.T) {
 				}
 				defer writer.Close()
 			}
-			cmd := w.command(nil, args...)
-			var stderr lockedBuffer
-			cmd.Stderr = &stderr
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
+			code, said := w.interrupted(args...)
+			if code != 8 || !strings.Contains(said, "cancelled") {
+				t.Errorf("%v, opened %v: exit %d: %s", args, opened, code, said)
 			}
-			time.Sleep(300 * time.Millisecond) // it waits by then; if not, it ends all the same
-			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-				t.Fatal(err)
-			}
-			late := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-			cmd.Wait()
-			late.Stop()
-			if code := cmd.ProcessState.ExitCode(); code != 8 || !strings.Contains(stderr.String(), "cancelled") {
-				t.Errorf("%v, opened %v: exit %d: %s", args, opened, code, stderr.String())
-			}
+		}
+	}
+}
+
+// interrupted runs the binary and sends it a SIGINT once it waits, and returns how
+// it ended. One that came before the binary heeds signals is sent to another.
+func (w *world) interrupted(args ...string) (code int, stderr string) {
+	w.t.Helper()
+	for pause := 200 * time.Millisecond; ; pause *= 3 {
+		cmd := w.command(nil, args...)
+		var said lockedBuffer
+		cmd.Stderr = &said
+		if err := cmd.Start(); err != nil {
+			w.t.Fatal(err)
+		}
+		time.Sleep(pause)
+		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+			w.t.Fatal(err)
+		}
+		late := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		cmd.Wait()
+		late.Stop()
+		status := cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if tooEarly := status.Signaled() && status.Signal() == syscall.SIGINT; !tooEarly || pause > patience {
+			return cmd.ProcessState.ExitCode(), said.String()
 		}
 	}
 }
