@@ -164,8 +164,9 @@ func (h *hub) knows(t *testing.T, before time.Time) bool {
 	return at < float64(before.Unix())
 }
 
-// expire has the stored token's time run out, as an hour would.
-func expire(t *testing.T, home string) {
+// expire has the stored token of acme/default end at a time from now, as an hour
+// since its login would.
+func expire(t *testing.T, home string, in time.Duration) {
 	t.Helper()
 	ctx := context.Background()
 	log, err := audit.Open(filepath.Join(t.TempDir(), "audit.log"), audit.Config{Profile: "default"})
@@ -189,8 +190,8 @@ func expire(t *testing.T, home string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, ago := range map[string]time.Duration{"obtained_at": 2 * time.Hour, "expires_at": time.Hour} {
-		rec.Fields[name], _ = json.Marshal(time.Now().Add(-ago).UTC().Truncate(time.Second))
+	for name, from := range map[string]time.Duration{"obtained_at": in - time.Hour, "expires_at": in} {
+		rec.Fields[name], _ = json.Marshal(time.Now().Add(from).UTC().Truncate(time.Second))
 	}
 	if err := v.Apply(ctx, audit.Event{Event: "test", Outcome: "ok"}, vault.Change{Key: e.Key, Record: &rec, Previous: e}); err != nil {
 		t.Fatal(err)
@@ -223,7 +224,7 @@ func TestOneRefreshForProxiesRunsAndExports(t *testing.T) {
 		hubs = append(hubs, r.hubOf())
 	}
 	for round := 1; round <= expiries; round++ {
-		expire(t, r.home)
+		expire(t, r.home, -time.Hour)
 		for _, h := range hubs {
 			eventually(t, "a process sees that the token has expired", func() bool { return h.knows(t, time.Now()) }, func() string { return h.metrics })
 		}
@@ -279,4 +280,30 @@ func (r *realm) rush(hubs []*hub) map[string]int {
 		wrong[fmt.Sprintf("%d different exports", len(exported))]++
 	}
 	return wrong
+}
+
+// A token near its end that cannot be renewed is used while it is good. That it was
+// not renewed is told, once for each command, and shown by list and doctor.
+func TestRefreshThatFailsWhileTheTokenIsGood(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.register(oauthDefinition)
+	w.must("login", "acme", "--flow", "device_code", "--client-id", "down")
+	for _, args := range [][]string{{"export", "acme"}, {"run", "--", "curl", "-sS", apiURL}} {
+		expire(t, w.home, 100*time.Second)
+		got := w.must(args...)
+		if !strings.Contains(got.stdout, "welcome") && !strings.Contains(got.stdout, canary) {
+			t.Errorf("%v: %s%s", args, got.stdout, got.stderr)
+		}
+		if strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, "temporarily_unavailable") {
+			t.Errorf("%v says\n%s", args, got.stderr)
+		}
+		time.Sleep(1100 * time.Millisecond) // the pause after a failure
+	}
+	if text := w.must("list", "--connected").stdout; !regexp.MustCompile(`connected +expires in (1m|\d\ds)\n\nacme/default: last refresh failed \d+s ago: .*temporarily_unavailable.*\n  it is tried again`).MatchString(text) {
+		t.Errorf("list says\n%s", text)
+	}
+	if got := w.must("doctor", "--no-clients"); !regexp.MustCompile(`ok +acme/default +connected, expires in \S+; the last refresh failed \d+s ago: .*temporarily_unavailable`).MatchString(got.stdout) {
+		t.Errorf("doctor says\n%s", got.stdout)
+	}
 }

@@ -26,7 +26,7 @@ const oauthDefinition = `{"schema_version": 1, "name": "acme", "display_name": "
 	"oauth": {"authorization_url": "https://auth.example.test/authorize", "token_url": "https://auth.example.test/token",
 		"device_authorization_url": "https://auth.example.test/device", "registration_endpoint": "https://auth.example.test/register",
 		"supports_device_flow": true, "supports_dcr": true},
-	"client": {"client_id_env": "ACME_ID", "client_secret_env": "ACME_SECRET"}}`
+	"client": {"client_id_env": "ACME_ID", "client_secret_env": "ACME_SECRET"}, "export": {"env": {"access_token": "ACME_TOKEN"}}}`
 
 // Every flow either works where nobody can be asked, or says at once, in one line,
 // what to do instead.
