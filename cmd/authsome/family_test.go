@@ -44,6 +44,8 @@ type family struct {
 	serial  int  // guarded by mu; of the tokens that are good
 	replays int  // guarded by mu
 	dead    bool // guarded by mu
+
+	hangs func(carryOut func()) // guarded by mu; what becomes of the next refresh, instead of an answer
 }
 
 // ServeHTTP implements http.Handler.
@@ -59,6 +61,17 @@ func (f *family) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.replays++
 		f.dead = true
 		answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_grant"})
+		return
+	}
+	if hangs := f.hangs; hangs != nil && r.Form.Get("grant_type") == "refresh_token" {
+		f.hangs = nil
+		f.mu.Unlock()
+		hangs(func() {
+			f.mu.Lock()
+			f.serial++
+			f.mu.Unlock()
+		})
+		f.mu.Lock()
 		return
 	}
 	f.serial++
@@ -78,6 +91,24 @@ func (f *family) state() (serial, replays int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.serial, f.replays
+}
+
+// newFamily starts one and logs in to it, as acme/default.
+func newFamily(t *testing.T) (*family, *realm) {
+	t.Helper()
+	f := new(family)
+	server := httptest.NewTLSServer(f)
+	t.Cleanup(server.Close)
+	as := &oauthtest.Server{Issuer: server.URL, Roots: x509.NewCertPool()}
+	as.Roots.AddCert(server.Certificate())
+	r := newRealm(t, as)
+	r.vouch = f.good
+	r.definition(func(d map[string]any) {
+		d["flow"] = "device_code"
+		d["oauth"] = map[string]any{"device_authorization_url": server.URL + "/device", "token_url": server.URL + "/token"}
+	})
+	r.must("login", "acme", "--client-id", "app")
+	return f, r
 }
 
 // hub is a process that attaches the credential, and a client of it.
@@ -203,18 +234,7 @@ func expire(t *testing.T, home string, in time.Duration) {
 // revokes the login when a refresh token comes twice.
 func TestOneRefreshForProxiesRunsAndExports(t *testing.T) {
 	t.Parallel()
-	f := new(family)
-	server := httptest.NewTLSServer(f)
-	t.Cleanup(server.Close)
-	as := &oauthtest.Server{Issuer: server.URL, Roots: x509.NewCertPool()}
-	as.Roots.AddCert(server.Certificate())
-	r := newRealm(t, as)
-	r.vouch = f.good
-	r.definition(func(d map[string]any) {
-		d["flow"] = "device_code"
-		d["oauth"] = map[string]any{"device_authorization_url": server.URL + "/device", "token_url": server.URL + "/token"}
-	})
-	r.must("login", "acme", "--client-id", "app")
+	f, r := newFamily(t)
 	var hubs []*hub
 	for range proxies {
 		s := r.serve()
@@ -305,5 +325,60 @@ func TestRefreshThatFailsWhileTheTokenIsGood(t *testing.T) {
 	}
 	if got := w.must("doctor", "--no-clients"); !regexp.MustCompile(`ok +acme/default +connected, expires in \S+; the last refresh failed \d+s ago: .*temporarily_unavailable`).MatchString(got.stdout) {
 		t.Errorf("doctor says\n%s", got.stdout)
+	}
+}
+
+// An export is killed in the middle of its refresh. The next one takes over at once:
+// with the token, if the provider had not replaced it yet; else with an error that
+// says what happened and what helps.
+func TestExportKilledInItsRefresh(t *testing.T) {
+	t.Parallel()
+	for _, rotated := range []bool{false, true} {
+		t.Run(fmt.Sprintf("rotated=%v", rotated), func(t *testing.T) {
+			t.Parallel()
+			f, r := newFamily(t)
+			expire(t, r.home, -time.Hour)
+			asked, killed := make(chan bool), make(chan bool)
+			f.mu.Lock()
+			f.hangs = func(carryOut func()) {
+				if rotated {
+					carryOut()
+				}
+				close(asked)
+				<-killed
+			}
+			f.mu.Unlock()
+			victim := r.command(nil, "export", "acme")
+			if err := victim.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-asked
+			if err := victim.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			victim.Wait()
+			close(killed)
+			began := time.Now()
+			got := r.authsome("export", "acme")
+			if took := time.Since(began); took > patience {
+				t.Errorf("the lease of a dead process was waited for: %v", took)
+			}
+			if !rotated {
+				if got.code != 0 || !strings.Contains(got.stdout, "access-2-") {
+					t.Errorf("exit %d: %s", got.code, got.stderr)
+				}
+				return
+			}
+			if got.code != 6 || !strings.Contains(got.stderr, "was lost, and the new token with it") || !strings.Contains(got.stderr, "(run: authsome login acme)") {
+				t.Errorf("exit %d: %s", got.code, got.stderr)
+			}
+			if got := r.must("list", "--connected").stdout; !strings.Contains(got, "invalid") || !strings.Contains(got, "run: authsome login acme") {
+				t.Errorf("list says\n%s", got)
+			}
+			r.must("login", "acme")
+			if got := r.must("export", "acme"); !strings.Contains(got.stdout, "access-3-") {
+				t.Errorf("after the login: %s", got.stderr)
+			}
+		})
 	}
 }
