@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -190,5 +191,33 @@ func (w *world) interrupted(args ...string) (code int, stderr string) {
 		if tooEarly := status.Signaled() && status.Signal() == syscall.SIGINT; !tooEarly || pause > patience {
 			return cmd.ProcessState.ExitCode(), said.String()
 		}
+	}
+}
+
+// A display without a browser: what to open is said, and is there.
+func TestBrowserThatDoesNotStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.register(exampleDefinition)
+	cmd := w.command([]string{"DISPLAY=:99", "PATH=" + t.TempDir()}, "login", "example")
+	var stderr lockedBuffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	page := regexp.MustCompile(`(?m)^The browser did not start\. Open this page yourself:\n  (http://127\.0\.0\.1:\S+)$`)
+	eventually(t, "the page is printed", func() bool { return page.MatchString(stderr.String()) }, stderr.String)
+	if status, body := get(http.DefaultClient, page.FindStringSubmatch(stderr.String())[1]); status != http.StatusOK || !strings.Contains(body, "Example API key") {
+		t.Errorf("the page: %d %s", status, body)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 8 {
+		t.Errorf("exit %d: %s", code, stderr.String())
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -169,9 +168,6 @@ func (a *app) loginOAuth(ctx context.Context, client *authsome.Client, in flows.
 	ctx, p, err := a.newPrompter(ctx, in.Provider, in.Connection, f.noBrowser)
 	if err != nil {
 		return nil, err
-	}
-	if cmp.Or(in.Flow, in.Provider.Flow) == provider.FlowDCRPKCE && !p.visits() {
-		return nil, p.noBrowser() // before a client is registered for nothing
 	}
 	c, err := client.Broker.LoginOAuth(ctx, in, p)
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, context.Canceled) {

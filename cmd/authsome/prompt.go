@@ -34,6 +34,7 @@ type prompter struct {
 var (
 	_ flows.Prompter        = (*prompter)(nil)
 	_ flows.BaseURLPrompter = (*prompter)(nil)
+	_ flows.VisitChecker    = (*prompter)(nil)
 	_ flows.ResultPager     = (*prompter)(nil)
 )
 
@@ -102,7 +103,7 @@ func (p *prompter) Key(ctx context.Context, askBaseURL bool, base string) (pages
 		if def.APIKey != nil && def.APIKey.EnvVar != "" {
 			hint = "set " + def.APIKey.EnvVar + ", or " + hint
 		}
-		return pages.KeyAnswer{}, p.nobody("secret", hint)
+		return pages.KeyAnswer{}, p.nobody("secret for "+p.entry.Name, hint)
 	}
 	var answer pages.KeyAnswer
 	var err error
@@ -118,7 +119,7 @@ func (p *prompter) Key(ctx context.Context, askBaseURL bool, base string) (pages
 // nobody is the error of a login that has to ask and cannot.
 func (p *prompter) nobody(what, hint string) error {
 	return &fault{code: "CredentialMissing", exit: exitMissing, hint: hint,
-		msg: fmt.Sprintf("no %s for %s: there is neither a terminal nor a display to ask on", what, p.entry.Name)}
+		msg: fmt.Sprintf("no %s: there is neither a terminal nor a display to ask on", what)}
 }
 
 // Client implements flows.Prompter.
@@ -131,7 +132,7 @@ func (p *prompter) Client(ctx context.Context, req flows.ClientRequest) (flows.C
 		return p.clientOfNobody(req)
 	}
 	def := req.Provider
-	p.a.say("%s needs an OAuth client of yours, once.", def.DisplayName)
+	p.a.say("%s needs an OAuth client of yours, once.", at(def.DisplayName, req))
 	if def.Docs != "" {
 		p.a.say("Make one at %s", def.Docs)
 	}
@@ -156,6 +157,15 @@ func (p *prompter) Client(ctx context.Context, req flows.ClientRequest) (flows.C
 	}
 	answer.Secret, err = p.a.readMasked(ctx, in, p.entry.DisplayName+" "+what+": ")
 	return answer, err
+}
+
+// at names a provider, with the instance that a client is asked for when that is
+// settled: a client of another instance may be stored.
+func at(name string, req flows.ClientRequest) string {
+	if req.AskBaseURL || req.BaseURL == "" {
+		return name
+	}
+	return name + " at " + req.BaseURL
 }
 
 // BaseURL implements flows.BaseURLPrompter. Nobody to ask is no error here: the
@@ -202,7 +212,7 @@ func (p *prompter) clientOfNobody(req flows.ClientRequest) (flows.ClientAnswer, 
 	if baseMissing {
 		hint += "; and say where it is with --base-url"
 	}
-	return flows.ClientAnswer{}, p.nobody("OAuth client", hint)
+	return flows.ClientAnswer{}, p.nobody("OAuth client for "+at(p.entry.Name, req), hint)
 }
 
 // Visit implements flows.Prompter.
@@ -215,8 +225,9 @@ func (p *prompter) Visit(ctx context.Context, v flows.Visit) error {
 	case p.web != nil:
 		go p.a.openBrowser(v.URL)
 		return nil
-	case !p.visits():
-		return p.noBrowser()
+	}
+	if err := p.Visitable(); err != nil {
+		return err
 	}
 	p.a.plain("Open this page in a browser to approve the login:\n  " + v.URL)
 	if p.a.getenv("SSH_CONNECTION") != "" {
@@ -224,12 +235,6 @@ func (p *prompter) Visit(ctx context.Context, v flows.Visit) error {
 		p.a.say("The browser comes back to port %s of this machine. From your own, forward it: ssh -L %s:127.0.0.1:%s HOST", port, port, port)
 	}
 	return nil
-}
-
-// visits reports whether somebody can be expected to open a page.
-func (p *prompter) visits() bool {
-	_, attended := p.a.terminal()
-	return p.web != nil || p.print || attended
 }
 
 func portOf(redirect string) string {
@@ -240,8 +245,12 @@ func portOf(redirect string) string {
 	return u.Port()
 }
 
-// noBrowser is the error of a login that needs a browser where nobody is.
-func (p *prompter) noBrowser() error {
+// Visitable implements flows.VisitChecker: somebody at a terminal, or who asked for
+// the page to be printed, can be expected to open it.
+func (p *prompter) Visitable() error {
+	if _, attended := p.a.terminal(); p.web != nil || p.print || attended {
+		return nil
+	}
 	hint := "log in on a machine with a browser; or run: authsome login " + p.entry.Name + " --no-browser, and open what it prints in a browser on this machine"
 	if p.entry.OAuth.SupportsDeviceFlow {
 		hint = "run: authsome login " + p.entry.Name + " --flow device_code, which can be approved on any device"

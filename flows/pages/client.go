@@ -31,7 +31,8 @@ type ClientForm struct {
 	// RequireSecret is for providers that have no public clients.
 	RequireSecret bool
 
-	// AskBaseURL asks for the base URL as well. BaseURL is its default.
+	// AskBaseURL asks for the base URL as well. BaseURL is its default, or else
+	// says which instance knows the client.
 	AskBaseURL bool
 	BaseURL    string
 
@@ -57,6 +58,7 @@ type clientView struct {
 	RequireSecret bool
 	AskBaseURL    bool
 	BaseURL       string
+	Site          string // the instance, when it is not asked for
 	Scopes        string
 	Separator     string
 }
@@ -88,6 +90,9 @@ func (s *Server) drawClient(c ClientForm, typed url.Values, wrong problems) view
 		BaseURL:   again(typed, fieldBaseURL, c.BaseURL),
 		Scopes:    again(typed, fieldScopes, strings.Join(c.Scopes, " ")),
 		Separator: strings.TrimSpace(c.Separator),
+	}
+	if !c.AskBaseURL {
+		v.Client.Site = clip(c.BaseURL, maxTitle)
 	}
 	return v
 }

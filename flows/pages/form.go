@@ -74,10 +74,15 @@ func (p problems) First() string {
 
 // ask shows a form and waits until it is decided.
 func (s *Server) ask(ctx context.Context, f *form) error {
-	if err := s.pose(f); err != nil {
-		return err
+	err := s.pose(f)
+	if err == nil {
+		err = s.await(ctx, f)
 	}
-	return s.await(ctx, f)
+	// The end of the context closes the server as well, and may be second to be seen.
+	if errors.Is(err, ErrClosed) && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // pose makes a form's page the current one.

@@ -234,6 +234,19 @@ func TestClientForm(t *testing.T) {
 	}
 }
 
+// A client that is asked for alone is one instance's.
+func TestClientFormNamesTheInstance(t *testing.T) {
+	t.Parallel()
+	for _, asks := range []bool{true, false} {
+		l := serve(t)
+		form := pages.ClientForm{AskBaseURL: asks, BaseURL: "https://git.example/<b>"}
+		asked(l, func(ctx context.Context) (pages.ClientAnswer, error) { return l.AskClient(ctx, form) })
+		if body := l.get("").body; strings.Contains(body, "at <b>https://git.example/&lt;b&gt;</b>") == asks || strings.Contains(body, "<b>\n") {
+			t.Errorf("asks %v:\n%s", asks, body)
+		}
+	}
+}
+
 // What was typed is there again, escaped, except what is secret.
 func TestClientFormIsShownAgain(t *testing.T) {
 	t.Parallel()
@@ -362,4 +375,27 @@ func TestFormMayBeSentSlowlyButNotForEver(t *testing.T) {
 		t.Errorf("a body that does not come: %.40q after %v, want 400 after 200 ms", got, time.Since(before))
 	}
 	accepted(t, l, done)
+}
+
+// Whoever calls a login off closes its pages too; that it was called off is what
+// the question ends with, whichever comes first.
+func TestQuestionEndsWithTheCause(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		s, err := pages.Serve(ctx, pages.Config{DisplayName: "OpenAI"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.AskKey(ctx, pages.KeyForm{})
+			done <- err
+		}()
+		reason := errors.New("called off")
+		cancel(reason)
+		if err := <-done; !errors.Is(err, reason) {
+			t.Fatalf("got %v, want the cause", err)
+		}
+	}
 }
