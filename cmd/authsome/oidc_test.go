@@ -731,7 +731,7 @@ func TestExpiryDuringARun(t *testing.T) {
 	}
 	// Ten exports at once find it expired.
 	time.Sleep((life + 1) * time.Second)
-	if text := r.must("list", "--connected").stdout; !regexp.MustCompile(`expired +expired \d+s ago\n`).MatchString(text) {
+	if text := r.must("list", "--connected").stdout; !regexp.MustCompile(`expired +expired \d+s ago, refreshed \d+s ago\n`).MatchString(text) {
 		t.Errorf("list says\n%s", text)
 	}
 	var all sync.WaitGroup
@@ -769,7 +769,7 @@ func TestExpiryDuringARun(t *testing.T) {
 		t.Errorf("got %s", got.stdout)
 	}
 	r.expect(5, "export", "acme")
-	if text := r.must("list", "--connected").stdout; !regexp.MustCompile(`(?s)invalid +expired \d+s ago\n\nacme/default: last refresh failed \d+s ago: refresh: invalid_grant.*\n  run: authsome login acme\n`).MatchString(text) {
+	if text := r.must("list", "--connected").stdout; !regexp.MustCompile(`(?s)invalid +expired \d+s ago, refreshed \d+s ago\n\nacme/default: last refresh failed \d+s ago: refresh: invalid_grant.*\n  run: authsome login acme\n`).MatchString(text) {
 		t.Errorf("list says\n%s", text)
 	}
 	if got := r.authsome("run", "--", "curl", "-sS", "-D", "-", apiURL); !strings.Contains(strings.ToLower(got.stdout), "authsome-error: credential_missing") || !strings.Contains(got.stdout, "authsome login acme") {
