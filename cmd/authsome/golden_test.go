@@ -300,7 +300,7 @@ var differ = []struct {
 	{regexp.MustCompile(`(?:-----BEGIN CERTIFICATE-----\\n[A-Za-z0-9+/=\\n]+-----END CERTIFICATE-----\\n)+`), "CERTIFICATES"},
 	{regexp.MustCompile(`\d+ definitions`), "N definitions"},
 	{regexp.MustCompile(`expires in \d+m`), "expires in TIME"},
-	{regexp.MustCompile(`expired \d+s ago`), "expired AGO"},
+	{regexp.MustCompile(`(expired|failed) \d+s ago`), "$1 AGO"},
 	{regexp.MustCompile(`(?s)-----BEGIN CERTIFICATE-----\n.*-----END CERTIFICATE-----\n`), "CERTIFICATES\n"},
 	{regexp.MustCompile(`authsome-[0-9a-f]{16}\b`), "authsome-ROOT"},
 	{regexp.MustCompile(`"script": ".*"`), `"script": "SCRIPT"`},
