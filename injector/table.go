@@ -1,8 +1,10 @@
 package injector
 
 import (
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -350,6 +352,23 @@ func findTies(routes []*Route) []Tie {
 	}
 	sort.Slice(ties, func(i, j int) bool { return ties[i].Where < ties[j].Where })
 	return ties
+}
+
+// Ports returns the ports that the table has routes to, in order.
+func (t *Table) Ports() []uint16 {
+	seen := make(map[uint16]bool)
+	for target := range t.exact {
+		seen[target.Port] = true
+	}
+	for target := range t.wildcard {
+		seen[target.Port] = true
+	}
+	for _, routes := range t.regex {
+		for _, r := range routes {
+			seen[r.port] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // Hosts returns the hosts, or the domains that hold them, which the table has

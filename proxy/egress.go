@@ -47,7 +47,12 @@ func NewEgress(deny bool, allow []string) (Egress, error) {
 const anyPort = 65535
 
 func (e Egress) allows(t injector.Target) bool {
-	if !e.deny || e.hosts[t.Host] || e.targets[t] {
+	return !e.deny || e.names(t)
+}
+
+// names reports whether the policy names a host.
+func (e Egress) names(t injector.Target) bool {
+	if e.hosts[t.Host] || e.targets[t] {
 		return true
 	}
 	for rest, found := t.Host, true; found; {

@@ -313,15 +313,31 @@ func (x *exchange) send(ctx context.Context, out *http.Request) (resp *http.Resp
 	if x.scheme == "https" {
 		resp, err = x.p.origins.roundTrip(ctx, x, out)
 	} else {
-		t := x.p.transport
-		if x.c.transport != nil {
-			t = x.c.transport
-		}
-		resp, err = x.overTransport(ctx, t, out)
+		resp, err = x.plainTrip(ctx, out)
 	}
 	x.headAt = time.Since(x.start)
 	x.waited += x.headAt - x.sent.Sub(x.start)
 	return resp, err
+}
+
+// plainTrip sends a request over plaintext HTTP.
+func (x *exchange) plainTrip(ctx context.Context, out *http.Request) (*http.Response, error) {
+	if x.c.transport != nil {
+		return x.overTransport(ctx, x.c.transport, out)
+	}
+	if x.p.forbidden(x.target) {
+		return nil, errForbidden
+	}
+	if x.p.guarded(x.target) {
+		via, err := x.p.upstreamFor("http", x.target)
+		if err != nil {
+			return nil, err
+		}
+		if via == nil {
+			ctx = guard(ctx)
+		}
+	}
+	return x.overTransport(ctx, x.p.transport, out)
 }
 
 // overTransport sends a request by net/http: plain ones, and those to origins

@@ -94,6 +94,12 @@ type Config struct {
 
 	Egress Egress // what happens to hosts without a credential
 
+	// Forbid, when set, names addresses that clients are not connected to,
+	// unless a credential is routed to the host or Egress names it. It is
+	// [ThisMachine] for clients that have a network of their own: the proxy
+	// would lend them its loopback.
+	Forbid func(netip.Addr) bool
+
 	// UpstreamProxy returns the proxy for a request to an origin, nil for
 	// none. The URL's scheme is http, https or socks5. Nil means no proxy.
 	UpstreamProxy func(origin *url.URL) (*url.URL, error)

@@ -29,8 +29,8 @@ import (
 //     never gets a credential.
 //   - All else is joined to the address that the client had chosen, unseen.
 //
-// With egress denied a name that is allowed is found by name too, since a server
-// name proves nothing about an address.
+// A name that the policy allows is found by name too, since a server name proves
+// nothing about an address.
 //
 // So the proxy connects on a client's behalf to nothing but what the client was
 // connecting to itself, and to hosts that credentials or the policy name: it
@@ -132,7 +132,7 @@ func (p *Proxy) passOn(c *conn, dst netip.AddrPort, denied *Refusal) {
 		return
 	}
 	to := injector.Target{Host: dst.Addr().String(), Port: dst.Port()}
-	if egress.deny {
+	if egress.deny || egress.names(c.target) {
 		to = c.target
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, p.limits.Dial)
@@ -190,7 +190,7 @@ func (p *Proxy) redirectedHTTP(c *conn, dst netip.AddrPort) {
 			if t, err := injector.ParseTarget(r.Host, dst.Port()); err == nil && t.Port == dst.Port() {
 				c.target = t
 			}
-			if !p.egress.Load().deny {
+			if egress := p.egress.Load(); !egress.deny && !egress.names(c.target) {
 				transport = p.transportTo(dst)
 				c.transport = transport
 			}

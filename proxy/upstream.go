@@ -71,7 +71,10 @@ func (p *Proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 	if p.cfg.Dial != nil {
 		return p.cfg.Dial(ctx, network, address)
 	}
-	var d net.Dialer // races IPv6 and IPv4 (RFC 8305)
+	d := net.Dialer{} // races IPv6 and IPv4 (RFC 8305)
+	if p.cfg.Forbid != nil {
+		d.ControlContext = p.control
+	}
 	return d.DialContext(ctx, network, address)
 }
 
@@ -81,18 +84,21 @@ var errProxy = errors.New("upstream proxy")
 // dialTarget opens a connection to a target for a tunnel, through the upstream
 // proxy when there is one for it.
 func (p *Proxy) dialTarget(ctx context.Context, t injector.Target) (net.Conn, error) {
-	var via *url.URL
-	if p.cfg.UpstreamProxy != nil {
-		scheme := "https"
-		if t.Port == 80 {
-			scheme = "http"
-		}
-		var err error
-		if via, err = p.cfg.UpstreamProxy(&url.URL{Scheme: scheme, Host: t.String()}); err != nil {
-			return nil, fmt.Errorf("%w: %w", errProxy, err)
-		}
+	if p.forbidden(t) {
+		return nil, errForbidden
+	}
+	scheme := "https"
+	if t.Port == 80 {
+		scheme = "http"
+	}
+	via, err := p.upstreamFor(scheme, t)
+	if err != nil {
+		return nil, err
 	}
 	if via == nil {
+		if p.guarded(t) {
+			ctx = guard(ctx)
+		}
 		return p.dial(ctx, "tcp", t.String())
 	}
 	switch via.Scheme {
@@ -102,6 +108,18 @@ func (p *Proxy) dialTarget(ctx context.Context, t injector.Target) (net.Conn, er
 		return p.dialConnect(ctx, via, t)
 	}
 	return nil, fmt.Errorf("%w: scheme %q", errProxy, via.Scheme)
+}
+
+// upstreamFor returns the upstream proxy for a target, nil for none.
+func (p *Proxy) upstreamFor(scheme string, t injector.Target) (*url.URL, error) {
+	if p.cfg.UpstreamProxy == nil {
+		return nil, nil
+	}
+	via, err := p.cfg.UpstreamProxy(&url.URL{Scheme: scheme, Host: t.String()})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errProxy, err)
+	}
+	return via, nil
 }
 
 func (p *Proxy) dialSOCKS(ctx context.Context, via *url.URL, t injector.Target) (net.Conn, error) {
@@ -195,6 +213,8 @@ func upstreamRefusal(err error) *Refusal {
 		deadline = errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 	)
 	switch {
+	case errors.Is(err, errForbidden):
+		ref.Code, ref.Detail, ref.Hint = CodeEgressDenied, "The host is the machine that the proxy runs on.", "start with --allow-host for this host"
 	case isBodyError(err) && isTimeout(err):
 		ref.Code, ref.Hint = CodeRequestTimeout, "send the body without long pauses"
 	case isBodyError(err):

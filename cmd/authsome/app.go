@@ -68,7 +68,7 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
 	flags.StringVar(&a.logFile, "log-file", "", "log to this file")
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.AddCommand(newInit(a), newList(a), newInspect(a), newLogin(a), newLogout(a), newRevoke(a), newRemove(a), newGet(a),
-		newExport(a), newRun(a), newProxy(a), newRedirect(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newLog(a), newProfile(a), newConnection(a), newVault(a), newCA(a), newDoctor(a), newImport(a), newScan(a), newCompletion(a))
+		newExport(a), newRun(a), newProxy(a), newRedirect(a), newRegister(a), newWhoami(a), newDemo(a), newDemoFetch(a), newIsolateInside(a), newLog(a), newProfile(a), newConnection(a), newVault(a), newCA(a), newDoctor(a), newImport(a), newScan(a), newCompletion(a))
 	a.completeAll(root)
 	return root
 }

@@ -48,6 +48,7 @@ and trust it. Nothing leaves this machine. The exit code is 1 when a check fails
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			checks := a.examine(cmd.Context())
+			checks = append(checks, a.checkIsolation())
 			if !noClients {
 				checks = append(checks, a.probeClients(cmd.Context())...)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -29,8 +30,36 @@ func fromTerminal(sig os.Signal) bool {
 		return false // no terminal
 	}
 	defer tty.Close()
-	foreground, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
-	return err == nil && foreground == syscall.Getpgrp()
+	return inForeground(tty)
+}
+
+// inForeground reports whether our process group is the terminal's foreground.
+func inForeground(tty *os.File) bool {
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == syscall.Getpgrp()
+}
+
+// keepForeground returns what gives the terminal back to our process group, if
+// it has it now. A shell with job control does so itself when it ends, unless it
+// is in another pid namespace, where our group has no number.
+func keepForeground() (restore func()) {
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return func() {}
+	}
+	if !inForeground(tty) {
+		tty.Close()
+		return func() {}
+	}
+	return func() {
+		defer tty.Close()
+		if inForeground(tty) {
+			return
+		}
+		signal.Ignore(syscall.SIGTTOU) // which would stop us for asking from the background
+		defer signal.Reset(syscall.SIGTTOU)
+		unix.IoctlSetPointerInt(int(tty.Fd()), unix.TIOCSPGRP, syscall.Getpgrp())
+	}
 }
 
 // exitCode is the child's code, or 128+n when signal n ended it.

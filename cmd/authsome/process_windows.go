@@ -14,6 +14,9 @@ var forwarded = []os.Signal{os.Interrupt}
 
 func fromTerminal(os.Signal) bool { return true }
 
+// keepForeground does nothing: the console has no foreground group.
+func keepForeground() (restore func()) { return func() {} }
+
 func exitCode(cmd *exec.Cmd, _ error) int {
 	if cmd.ProcessState == nil {
 		return exitOwn

@@ -21,6 +21,7 @@ import (
 	"authsome"
 	"authsome/ca"
 	"authsome/proxy"
+	"authsome/proxy/isolate"
 	"authsome/vault/audit"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -31,6 +32,7 @@ type runFlags struct {
 	grantFlags
 	egress, metricsAddr, upstream string
 	allow                         []string
+	isolate                       bool
 }
 
 func newRun(a *app) *cobra.Command {
@@ -45,6 +47,7 @@ authsome's own flags end at the first word that is not one. The exit code is the
 command's, or 128+n when signal n ended it.`,
 		Example: `  authsome run -- python agent.py
   authsome run --provider github --egress deny -- npx some-agent
+  authsome run --isolate --egress deny -- python agent.py
   authsome run --connection github=work -- gh repo list`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -58,7 +61,8 @@ command's, or 128+n when signal n ended it.`,
 	flags.SetInterspersed(false)
 	addGrantFlags(cmd, &f.grantFlags)
 	flags.StringVar(&f.egress, "egress", "allow", "hosts without a credential: allow or deny")
-	flags.StringArrayVar(&f.allow, "allow-host", nil, "with --egress deny, allow this host: host, host:port or *.domain (repeatable)")
+	flags.StringArrayVar(&f.allow, "allow-host", nil, "with --egress deny, allow this host: host, host:port or *.domain; with --isolate, this machine too (repeatable)")
+	flags.BoolVar(&f.isolate, "isolate", false, "give the command a network that leads to the proxy alone, and hide the authsome home from it (Linux)")
 	flags.StringVar(&f.metricsAddr, "metrics-addr", "", "serve Prometheus metrics on this address")
 	flags.StringVar(&f.upstream, "upstream-proxy", "", "reach origins through this proxy (default: HTTPS_PROXY and NO_PROXY)")
 	cmd.RegisterFlagCompletionFunc("egress", cobra.FixedCompletions([]string{"allow", "deny"}, cobra.ShellCompDirectiveNoFileComp))
@@ -92,7 +96,13 @@ func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
 		signal.Notify(signals, heeded...)
 		defer signal.Stop(signals)
 	}
-	session, err := a.startSession(ctx, f)
+	var c *cell
+	if f.isolate {
+		if c, err = openCell(); err != nil {
+			return err
+		}
+	}
+	session, err := a.startSession(ctx, f, c)
 	if err != nil {
 		return ownFailure(err)
 	}
@@ -130,14 +140,20 @@ type session struct {
 	client  *authsome.Client
 	engine  *engine
 	id      string
+	cell    *cell   // the namespaces of the command, or nil
 	dir     *runDir // trust files, removed at the end
 	trust   *ca.Trust
 	serving chan error
 	metrics *http.Server
 }
 
-func (a *app) startSession(ctx context.Context, f runFlags) (s *session, err error) {
-	s = &session{app: a, id: newRunID(), serving: make(chan error, 1)}
+func (a *app) startSession(ctx context.Context, f runFlags, c *cell) (s *session, err error) {
+	s = &session{app: a, id: newRunID(), cell: c, serving: make(chan error, 1)}
+	defer func() {
+		if err != nil && c != nil {
+			c.close()
+		}
+	}()
 	if s.client, err = a.openRun(ctx, s.id); err != nil {
 		return nil, err
 	}
@@ -153,8 +169,12 @@ func (a *app) startSession(ctx context.Context, f runFlags) (s *session, err err
 	if err != nil {
 		return nil, err
 	}
+	cfg := proxy.Config{TrustPeer: proxy.ProcessTree(os.Getpid())}
+	if c != nil {
+		cfg = isolated(cfg)
+	}
 	s.engine, err = a.startEngine(context.WithoutCancel(ctx), s.client, engineConfig{grants: f.providers, choose: choose,
-		egress: egress, upstream: upstream, proxy: proxy.Config{TrustPeer: proxy.ProcessTree(os.Getpid())}})
+		egress: egress, upstream: upstream, proxy: cfg})
 	if err != nil {
 		return nil, err
 	}
@@ -177,11 +197,9 @@ func newRunID() string {
 
 // open starts listening, writes the trust files and records the start.
 func (s *session) open(metricsAddr string) error {
-	// Keep-alive probes say nothing on the loopback that the idle limits do not.
-	listen := net.ListenConfig{KeepAlive: -1}
-	l, err := listen.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	l, err := s.listen()
 	if err != nil {
-		return fmt.Errorf("listen on the loopback: %w", err)
+		return err
 	}
 	go func() { s.serving <- s.engine.proxy.Serve(l) }()
 	if metricsAddr != "" {
@@ -204,6 +222,20 @@ func (s *session) open(metricsAddr string) error {
 	return s.client.Record("run.start", "", "")
 }
 
+// listen opens the proxy's listener: on our loopback, or on the command's.
+func (s *session) listen() (net.Listener, error) {
+	if s.cell != nil {
+		return s.cell.listen(s.engine)
+	}
+	// Keep-alive probes say nothing on the loopback that the idle limits do not.
+	listen := net.ListenConfig{KeepAlive: -1}
+	l, err := listen.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen on the loopback: %w", err)
+	}
+	return l, nil
+}
+
 func (s *session) serveMetrics(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -222,22 +254,21 @@ func (s *session) child(ctx context.Context, path string, argv []string, signals
 	if err := ctx.Err(); err != nil {
 		return exitCancelled, errors.Join(err, s.ended(exitCancelled, audit.Failed))
 	}
-	cmd := &exec.Cmd{Path: path, Args: argv, Env: s.environment(os.Environ()), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	if err := cmd.Start(); err != nil {
+	p, err := s.start(path, argv)
+	if err != nil {
 		s.ended(exitNotExecutable, audit.Failed) // nothing ran: what did not start is the error to tell
-		return exitNotExecutable, notExecutable(argv[0], err)
+		return exitNotExecutable, notStarted(argv[0], err)
 	}
 	s.app.printed = true // stdout is the child's now
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan int, 1)
+	go func() { done <- p.wait() }()
 	for {
 		select {
 		case sig := <-signals:
 			if !fromTerminal(sig) {
-				cmd.Process.Signal(sig) // the child may just have ended
+				p.signal(sig) // the child may just have ended
 			}
-		case err := <-done:
-			code := exitCode(cmd, err)
+		case code := <-done:
 			if err := s.ended(code, audit.OK); err != nil {
 				s.app.warn("the end of the run is not on record: %v", err)
 			}
@@ -246,7 +277,32 @@ func (s *session) child(ctx context.Context, path string, argv []string, signals
 	}
 }
 
-func notExecutable(name string, err error) error {
+// process is the command under way.
+type process struct {
+	signal func(os.Signal)
+	wait   func() int // returns the exit code
+}
+
+// start starts the command as our child, or in its namespaces.
+func (s *session) start(path string, argv []string) (*process, error) {
+	env := s.environment(os.Environ())
+	if s.cell != nil {
+		return s.cell.start(s, path, argv, env)
+	}
+	cmd := &exec.Cmd{Path: path, Args: argv, Env: env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &process{signal: func(sig os.Signal) { cmd.Process.Signal(sig) }, wait: func() int { return exitCode(cmd, cmd.Wait()) }}, nil
+}
+
+// notStarted is the error of a command that did not start: it cannot be
+// executed, or its namespaces cannot be had.
+func notStarted(name string, err error) error {
+	var own *fault
+	if errors.As(err, &own) {
+		return own
+	}
 	f := &fault{code: "NotExecutable", exit: exitNotExecutable, msg: name + ": not executable", hint: "check the file's permissions", err: err}
 	if cause := errors.Unwrap(err); cause != nil && !errors.Is(err, fs.ErrPermission) {
 		f.msg, f.hint = fmt.Sprintf("%s: %v", name, cause), "is it a program for this machine?"
@@ -276,6 +332,11 @@ func (s *session) environment(parent []string) []string {
 	for _, name := range secretVariables {
 		drop[name] = true
 	}
+	if s.cell != nil {
+		for _, name := range isolate.DropVariables {
+			drop[name] = true
+		}
+	}
 	var env []string
 	for _, pair := range parent {
 		name, _, _ := strings.Cut(pair, "=")
@@ -293,6 +354,9 @@ func (s *session) environment(parent []string) []string {
 // close ends the run and leaves nothing behind.
 func (s *session) close(ctx context.Context) error {
 	s.engine.stop(ctx)
+	if s.cell != nil {
+		s.cell.close()
+	}
 	if s.metrics != nil {
 		s.metrics.Close()
 	}
