@@ -147,6 +147,7 @@ func (n *netns) command(user int, env []string, args ...string) *exec.Cmd {
 type internet struct {
 	*netns
 	roots string // PEM file that verifies the origins
+	tls   *tls.Config
 
 	mu      sync.Mutex // guards arrived
 	arrived []string
@@ -194,6 +195,7 @@ func newInternet(t *testing.T) *internet {
 		}
 		return authority.Leaf(context.Background(), name)
 	}}
+	i.tls = config
 	for port, secure := range map[string]bool{":80": false, ":443": true, ":8443": true} {
 		server := &http.Server{Handler: i, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ConnState: func(c net.Conn, s http.ConnState) {
 			if s == http.StateNew {
