@@ -306,15 +306,17 @@ sys.exit(9)`
 func TestCtrlCOnce(t *testing.T) {
 	w := newWorld(t)
 	w.login(exampleDefinition, "example")
-	term := onTerminal(t, w.command(nil, "run", "--", "/usr/bin/python3", "-c", counts))
-	term.expect("ready foreground")
-	term.typed("\x03")
-	term.expect("interrupts: ")
-	if code := term.wait(); code != 9 {
-		t.Errorf("exit %d, want the child's 9", code)
-	}
-	if !strings.Contains(term.output(), "interrupts: 1\n") {
-		t.Errorf("the terminal shows:\n%s", term.output())
+	for _, run := range [][]string{{"run", "--"}, {"run", "--isolate", "--"}} {
+		term := onTerminal(t, w.command(nil, append(run, "/usr/bin/python3", "-c", counts)...))
+		term.expect("ready foreground")
+		term.typed("\x03")
+		term.expect("interrupts: ")
+		if code := term.wait(); code != 9 {
+			t.Errorf("%v: exit %d, want the child's 9", run, code)
+		}
+		if !strings.Contains(term.output(), "interrupts: 1\n") {
+			t.Errorf("%v: the terminal shows:\n%s", run, term.output())
+		}
 	}
 	w.leavesNothing()
 }
@@ -324,11 +326,17 @@ func TestCtrlCOnce(t *testing.T) {
 func TestRunAtATerminal(t *testing.T) {
 	w := newWorld(t)
 	w.login(exampleDefinition, "example")
+	for _, run := range []string{"run", "run --isolate"} {
+		t.Run(run, func(t *testing.T) { runAtATerminal(t, w, run) })
+	}
+}
+
+func runAtATerminal(t *testing.T, w *world, run string) {
 	shell := exec.Command(tool(t, "bash"), "--norc", "--noprofile", "-i")
 	shell.Env = w.env("PS1=$ ", "TERM=dumb", "A="+binary)
 	term := onTerminal(t, shell)
 	term.expect("$ ")
-	term.typed("$A run -- sh -c 'echo started; read line; echo got $line; [ -t 0 ] && [ -t 1 ] && exit 33'\r")
+	term.typed("$A " + run + " -- sh -c 'echo started; read line; echo got $line; [ -t 0 ] && [ -t 1 ] && exit 33'\r")
 	term.expect("\nstarted\n")
 	term.typed("\x1a") // Ctrl-Z
 	term.expect("Stopped")
@@ -340,5 +348,31 @@ func TestRunAtATerminal(t *testing.T) {
 	term.expect("code=33")
 	term.typed("exit\r")
 	term.wait()
+	w.leavesNothing()
+}
+
+// TestShellInARun has a shell with job control in a run take the terminal and
+// leave it. What comes next can read from it.
+func TestShellInARun(t *testing.T) {
+	w := newWorld(t)
+	w.login(exampleDefinition, "example")
+	for _, run := range []string{"run", "run --isolate"} {
+		script := `"$A" ` + run + ` -- bash --norc --noprofile -i; echo code=$?; read line; echo got $line`
+		cmd := exec.Command(tool(t, "sh"), "-c", script)
+		cmd.Env = w.env("PS1=inner ", "TERM=dumb", "A="+binary)
+		term := onTerminal(t, cmd)
+		term.expect("inner ")
+		term.typed("sleep 100\r")
+		term.expect("sleep 100")
+		term.typed("\x1a")
+		term.expect("Stopped")
+		term.typed("fg\r")
+		eventually(t, "the job goes on", func() bool { return strings.Count(term.output(), "sleep 100") > 2 }, term.output)
+		term.typed("\x03exit 21\r")
+		term.expect("code=21")
+		term.typed("something\r")
+		term.expect("got something")
+		term.wait()
+	}
 	w.leavesNothing()
 }
