@@ -33,6 +33,7 @@ var edges = map[string][]string{
 	"provider":                {},
 	"proxy":                   {"ca", "injector", "provider", "proxy/internal/xconnect", "vault/audit", "vault/secret"},
 	"proxy/internal/xconnect": {}, // a switch in net/http
+	"proxy/isolate":           {},
 	"vault":                   {"vault/audit", "vault/secret"},
 	"vault/audit":             {},
 	"vault/secret":            {},

@@ -29,15 +29,24 @@ func newIsolateInside(a *app) *cobra.Command {
 type cell struct {
 	*isolate.Namespace
 	*isolate.Listeners
+	keys []string // files that open the vault
 }
 
-// openCell makes the namespaces, before there is a secret in memory.
-func openCell() (*cell, error) {
+// openCell makes the namespaces, before there is a secret in memory and while
+// the environment still says where it will come from.
+func (a *app) openCell() (*cell, error) {
 	n, err := isolate.Open(isolateInside)
 	if err != nil {
 		return nil, isolationFault(err)
 	}
-	return &cell{Namespace: n}, nil
+	c := &cell{Namespace: n}
+	for _, name := range []string{"AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_PASSPHRASE_FILE"} {
+		path, err := filepath.Abs(a.getenv(name))
+		if err == nil && a.getenv(name) != "" {
+			c.keys = append(c.keys, path)
+		}
+	}
+	return c, nil
 }
 
 // isolationFault gives an error of isolation its class.
@@ -91,7 +100,7 @@ func (c *cell) close() {
 
 // hidden are what the command may not see of ours.
 func (s *session) hidden() []string {
-	hide := []string{s.client.Home.Dir}
+	hide := append([]string{s.client.Home.Dir}, s.cell.keys...)
 	if s.app.logFile != "" {
 		hide = append(hide, s.app.logFile)
 	}
@@ -150,7 +159,10 @@ func isolated(cfg proxy.Config) proxy.Config {
 // checkIsolation is doctor's: does run --isolate work here?
 func (a *app) checkIsolation() check {
 	c := check{Name: "isolation", OK: true, Detail: "run --isolate works here"}
-	err := tryIsolation()
+	if os.Geteuid() == 0 {
+		c.Detail += "; an isolated command of root can still change root's files: run it as an ordinary user"
+	}
+	err := a.tryIsolation()
 	if err == nil {
 		return c
 	}
@@ -163,8 +175,8 @@ func (a *app) checkIsolation() check {
 	return c
 }
 
-func tryIsolation() error {
-	c, err := openCell()
+func (a *app) tryIsolation() error {
+	c, err := a.openCell()
 	if err != nil {
 		return err
 	}

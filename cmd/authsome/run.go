@@ -98,7 +98,7 @@ func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
 	}
 	var c *cell
 	if f.isolate {
-		if c, err = openCell(); err != nil {
+		if c, err = a.openCell(); err != nil {
 			return err
 		}
 	}

@@ -57,7 +57,8 @@ func (r *Resolver) ServeUDP(c net.PacketConn) {
 			return
 		}
 		if err != nil {
-			continue // about an earlier answer to somebody who has gone
+			time.Sleep(time.Millisecond) // about an answer to somebody who has gone
+			continue
 		}
 		question := append([]byte(nil), buf[:n]...)
 		slots <- struct{}{}

@@ -67,6 +67,6 @@ func obey(conn *os.File, pid int) {
 		if err := receive(conn, &q); err != nil {
 			os.Exit(exitOwn)
 		}
-		unix.Kill(pid, syscall.Signal(q.Signal)) // until we have ended, the pid is not used again
+		unix.Kill(pid, syscall.Signal(q.Signal)) // once it was reaped, we are about to end
 	}
 }

@@ -23,11 +23,17 @@ func waysOut() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the sockets to hide: %w", err)
 	}
+	// Those of other network namespaces are in no list, as where a container
+	// has its host's mounted.
+	for dir, depth := range map[string]int{"/run": 3, "/tmp": 2} {
+		sockets = append(sockets, below(dir, depth)...)
+	}
+	slices.Sort(sockets)
 	devices, err := devices("/dev")
 	if err != nil {
 		return nil, fmt.Errorf("list the devices to hide: %w", err)
 	}
-	return slices.Concat(ways, sockets, devices), nil
+	return slices.Concat(ways, slices.Compact(sockets), devices), nil
 }
 
 // wellKnown are directories that are for sockets: whole, so that a socket that
@@ -96,6 +102,22 @@ func listening(file string) ([]string, error) {
 		}
 	}
 	return paths, lines.Err()
+}
+
+// below lists the sockets in a directory, so many levels deep, as far as we may
+// list it.
+func below(dir string, depth int) (paths []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case e.Type()&fs.ModeSocket != 0:
+			paths = append(paths, path)
+		case e.IsDir() && depth > 1:
+			paths = append(paths, below(path, depth-1)...)
+		}
+	}
+	return paths
 }
 
 // harmless are devices that lead nowhere: the kernel's own, terminals that one
