@@ -210,3 +210,7 @@ func (p *Proxy) transportTo(dst netip.AddrPort) *http.Transport {
 	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dialTarget(ctx, to) }
 	return t
 }
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}

@@ -78,7 +78,3 @@ func natDestination(fd int, v4 bool) (netip.AddrPort, error) {
 	binary.NativeEndian.PutUint16(port, info.Addr.Port) // which is in network order
 	return netip.AddrPortFrom(netip.AddrFrom16(info.Addr.Addr), binary.BigEndian.Uint16(port)), nil
 }
-
-func unmap(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
-}

@@ -35,7 +35,7 @@ import (
 //	<!-- not run: WHY -->        the next block is not run
 //
 // A document's blocks are run one after the other, in one home.
-var documents = []string{"README.md", "docs/quickstart.md", "docs/concepts.md", "docs/environment.md", "docs/audit.md", "docs/metrics.md",
+var documents = []string{"README.md", "docs/quickstart.md", "docs/concepts.md", "docs/environment.md", "docs/running-agents.md", "docs/audit.md", "docs/metrics.md",
 	"docs/troubleshooting.md", "skills/authsome/SKILL.md"}
 
 func TestDocuments(t *testing.T) {

@@ -384,6 +384,23 @@ func TestIsolatedEnvironment(t *testing.T) {
 	}
 }
 
+// Files that open the vault are hidden too, wherever they are.
+func TestIsolationHidesKeyFiles(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, agentUser)
+	key := openFile(t, "key", "the key")
+	for _, isolate := range []bool{false, true} {
+		args := []string{"run", "--", "cat", key}
+		if isolate {
+			args = slices.Insert(args, 1, "--isolate")
+		}
+		out, err := h.try([]string{"AUTHSOME_PASSPHRASE_FILE=" + key}, args...)
+		if err != nil || strings.Contains(out, "the key") == isolate {
+			t.Errorf("isolated %t: %v: %s", isolate, err, out)
+		}
+	}
+}
+
 // What is hidden cannot be where the command is, or what it is.
 func TestIsolationHidesWhatIsNeeded(t *testing.T) {
 	t.Parallel()
