@@ -19,7 +19,6 @@ import (
 	"time"
 	"unsafe"
 
-	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 )
 
@@ -448,30 +447,4 @@ func gain() error {
 		}
 	}
 	return errNothing
-}
-
-// question asks a name server for a name, and returns what it answers.
-func question(server, name string) (dnsmessage.Header, error) {
-	m := dnsmessage.Message{Header: dnsmessage.Header{ID: 7, RecursionDesired: true},
-		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}}
-	b, err := m.Pack()
-	if err != nil {
-		return m.Header, err
-	}
-	c, err := net.Dial("udp", server)
-	if err != nil {
-		return m.Header, err
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(8 * time.Second))
-	if _, err := c.Write(b); err != nil {
-		return m.Header, err
-	}
-	buf := make([]byte, 512)
-	n, err := c.Read(buf)
-	if err != nil {
-		return m.Header, err
-	}
-	var p dnsmessage.Parser
-	return p.Start(buf[:n])
 }

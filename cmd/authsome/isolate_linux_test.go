@@ -458,6 +458,15 @@ func TestIsolationForbidden(t *testing.T) {
 	if out, code := unshare(`"$A" run --isolate echo nested`); code != 0 || !strings.Contains(out, "nested\n") {
 		t.Errorf("in a user namespace: exit %d: %s", code, out)
 	}
+	// An isolated command finds no home. It can isolate in turn, with another.
+	out, err := h.isolated(h.program, "run", "--isolate", "true")
+	if err == nil || !strings.Contains(out, "read-only file system") {
+		t.Errorf("isolated twice: %v: %s", err, out)
+	}
+	out, err = h.isolated("env", "AUTHSOME_HOME="+filepath.Join(h.dir, "another"), h.program, "run", "--isolate", "echo", "nested")
+	if err != nil || !strings.Contains(out, "nested\n") {
+		t.Errorf("isolated twice, with another home: %v: %s", err, out)
+	}
 	if out, err := h.try(nil, "doctor", "--no-clients"); err != nil || !strings.Contains(out, "run --isolate works here") {
 		t.Errorf("doctor: %v: %s", err, out)
 	}

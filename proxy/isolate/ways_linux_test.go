@@ -30,6 +30,8 @@ func TestReasons(t *testing.T) {
 		{"Debian, as root", unix.EPERM, true, map[string]string{"sys/kernel/unprivileged_userns_clone": "0"}, "", ""},
 		{"Ubuntu", fmt.Errorf("mount: %w", unix.EACCES), false, map[string]string{"sys/kernel/apparmor_restrict_unprivileged_userns": "1"}, "kernel.apparmor_restrict_unprivileged_userns is 1", "AppArmor profile"},
 		{"a container", unix.EPERM, true, map[string]string{"self/status": "Name:\tauthsome\nSeccomp:\t2\nSeccomp_filters:\t1"}, "seccomp filter", "profile that allows user namespaces"},
+		{"root in part", unix.EPERM, true, map[string]string{"self/status": "Name:\tauthsome\nCapEff:\t0000000000000000\nSeccomp:\t2\n"}, "CAP_SETFCAP", "ordinary user"},
+		{"a container, with it", unix.EPERM, true, map[string]string{"self/status": "Name:\tauthsome\nCapEff:\t00000000a80425fb\nSeccomp:\t2\n"}, "seccomp filter", ""},
 		{"a filter, and another error", unix.EIO, true, map[string]string{"self/status": "Name:\tauthsome\nSeccomp:\t2"}, "", ""},
 		{"a limit of 0", unix.ENOSPC, true, map[string]string{"sys/user/max_net_namespaces": "0"}, "user.max_net_namespaces is 0", "sysctl user.max_net_namespaces="},
 		{"a limit reached", unix.ENOSPC, false, map[string]string{"sys/user/max_user_namespaces": "7"}, "too many namespaces", "raise user.max_user_namespaces"},

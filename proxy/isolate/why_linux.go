@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -52,11 +53,22 @@ func reason(err error, root bool, read func(string) string) (setting, next strin
 			"give authsome an AppArmor profile that has \"userns,\", or run as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
 	}
 	denied := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS)
+	if denied && root && !effective(read("self/status"), unix.CAP_SETFCAP) {
+		return "root lacks CAP_SETFCAP", "run it as an ordinary user, or leave root this capability (user_namespaces(7) says why)"
+	}
 	if denied && strings.Contains("\n"+read("self/status"), "\nSeccomp:\t2") {
 		return "a seccomp filter is in force, as in a container",
 			"start the container with a seccomp profile that allows user namespaces and mounts (and /proc unmasked), or let the container be the isolation"
 	}
 	return "", ""
+}
+
+// effective reports whether a capability is among those of a status file.
+func effective(status string, capability int) bool {
+	_, after, found := strings.Cut(status, "\nCapEff:")
+	line, _, _ := strings.Cut(after, "\n")
+	set, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return !found || err != nil || set&(1<<capability) != 0
 }
 
 func exists(path string) bool {
