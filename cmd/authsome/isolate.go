@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -65,7 +66,7 @@ func isolationFault(err error) error {
 // listen has the namespace's sockets made and serves all but the proxy's own,
 // which it returns. Clients that use no proxy are found on the ports of plain
 // and of secure HTTP, and on those that credentials are routed to.
-func (c *cell) listen(e *engine) (net.Listener, error) {
+func (c *cell) listen(e *engine, log *slog.Logger) (net.Listener, error) {
 	ports := e.injector.Table().Ports()
 	for _, port := range []uint16{80, 443} {
 		if !slices.Contains(ports, port) {
@@ -81,6 +82,7 @@ func (c *cell) listen(e *engine) (net.Listener, error) {
 		go e.proxy.ServeAnyIP(l)
 	}
 	resolver := &isolate.Resolver{
+		Logger:  log,
 		Allowed: func(host string) bool { admitted, _ := e.proxy.Admits(host, ports); return admitted },
 		ByName:  func(host string) bool { _, byName := e.proxy.Admits(host, ports); return byName },
 	}
@@ -111,7 +113,7 @@ func (s *session) hidden() []string {
 func (c *cell) start(s *session, path string, argv, env []string) (*process, error) {
 	command, err := c.command(s, path, argv, env)
 	if err != nil {
-		return nil, err
+		return nil, ownFailure(err)
 	}
 	restore := keepForeground()
 	err = c.Start(command)
@@ -120,7 +122,7 @@ func (c *cell) start(s *session, path string, argv, env []string) (*process, err
 		return nil, &os.PathError{Op: "fork/exec", Path: path, Err: exe.Err} // what os/exec says of a child of ours
 	}
 	if err != nil {
-		return nil, isolationFault(err)
+		return nil, ownFailure(isolationFault(err))
 	}
 	return &process{signal: c.Signal, wait: func() int { defer restore(); return c.wait() }}, nil
 }

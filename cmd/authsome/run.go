@@ -225,7 +225,7 @@ func (s *session) open(metricsAddr string) error {
 // listen opens the proxy's listener: on our loopback, or on the command's.
 func (s *session) listen() (net.Listener, error) {
 	if s.cell != nil {
-		return s.cell.listen(s.engine)
+		return s.cell.listen(s.engine, s.app.logger())
 	}
 	// Keep-alive probes say nothing on the loopback that the idle limits do not.
 	listen := net.ListenConfig{KeepAlive: -1}

@@ -182,7 +182,7 @@ func (r *Resolver) resolve(q dnsmessage.Question) ([]netip.Addr, dnsmessage.RCod
 	case r.ByName(host):
 		return r.standIn(host, q.Type), dnsmessage.RCodeSuccess
 	case !notFound:
-		r.logger().Warn("a name could not be looked up", "error", err)
+		r.logger().Debug("a name could not be looked up", "error", err)
 		return nil, dnsmessage.RCodeServerFailure
 	case r.exists(host, q.Type):
 		return nil, dnsmessage.RCodeSuccess
