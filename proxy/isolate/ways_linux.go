@@ -60,12 +60,6 @@ func wellKnown(getenv func(string) string, uid int) []string {
 	return ways
 }
 
-// DropVariables name ways out that are closed: a program that finds one set
-// would only try.
-var DropVariables = []string{"DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "GPG_AGENT_INFO",
-	"GNOME_KEYRING_CONTROL", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY", "DOCKER_HOST", "CONTAINER_HOST", "TMUX", "STY", "WSL_INTEROP",
-	"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "VSCODE_IPC_HOOK_CLI", "VSCODE_GIT_IPC_HANDLE"}
-
 // Fields of /proc/net/unix (proc(5)).
 const (
 	unixFlags = 3
