@@ -129,7 +129,7 @@ func answered(t *testing.T, c net.Conn) string {
 func TestServeAnyIP(t *testing.T) {
 	r := newRig(t, true, whoami, func(r *rig, cfg *proxy.Config) {
 		cfg.Forbid = proxy.ThisMachine
-		r.dials = func(string) string { return r.origin.Listener.Addr().String() }
+		r.redirect(func(string) string { return r.origin.Listener.Addr().String() })
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

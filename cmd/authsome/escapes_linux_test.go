@@ -71,8 +71,8 @@ const (
 	rootsOnly             // it is open for root
 )
 
-// escape is a way out. It was gone if try returns nil.
-type escape struct {
+// wayOut is a way out. It was gone if try returns nil.
+type wayOut struct {
 	way  string
 	open open
 	try  func(*outside) error
@@ -81,7 +81,7 @@ type escape struct {
 var errNothing = errors.New("nothing there")
 
 // escapes are all ways that we could think of.
-var escapes = []escape{
+var escapes = []wayOut{
 	// Before we have opened any ourselves.
 	{"an inherited descriptor", always, func(*outside) error { _, err := unix.Write(7, []byte("out")); return err }},
 	{"any inherited descriptor", always, func(*outside) error { return inherited() }},

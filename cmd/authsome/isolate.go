@@ -17,7 +17,7 @@ import (
 )
 
 // isolateInside is the hidden command that is pid 1 of a run's namespaces.
-const isolateInside = "isolate-inside"
+const isolateInside = "inside"
 
 func newIsolateInside(a *app) *cobra.Command {
 	return &cobra.Command{Use: isolateInside, Hidden: true, DisableFlagParsing: true, RunE: func(_ *cobra.Command, args []string) error {

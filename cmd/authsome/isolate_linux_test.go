@@ -182,8 +182,8 @@ func (h *host) services() *outside {
 
 	// What is mounted twice.
 	o.Alias, o.Proc = filepath.Join(openDir(t), "home"), openDir(t)
-	mount(t, filepath.Dir(h.home), filepath.Dir(o.Alias), "none", syscall.MS_BIND)
-	mount(t, "proc", o.Proc, "proc", 0)
+	mountAt(t, filepath.Dir(h.home), filepath.Dir(o.Alias), "none", syscall.MS_BIND)
+	mountAt(t, "proc", o.Proc, "proc", 0)
 
 	sleep := h.command(h.user, nil, tool(t, "sleep"), "600")
 	if err := sleep.Start(); err != nil {
@@ -208,7 +208,7 @@ func (h *host) serveTLS() {
 	h.t.Cleanup(func() { server.Close() })
 }
 
-func mount(t *testing.T, from, to, kind string, flags uintptr) {
+func mountAt(t *testing.T, from, to, kind string, flags uintptr) {
 	t.Helper()
 	if err := syscall.Mount(from, to, kind, flags, ""); err != nil {
 		t.Fatalf("mount %s: %v", to, err)
@@ -266,7 +266,7 @@ func TestNoWayOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			for way, result := range h.hostile(o) {
-				i := slices.IndexFunc(escapes, func(e escape) bool { return e.way == way })
+				i := slices.IndexFunc(escapes, func(e wayOut) bool { return e.way == way })
 				is := escapes[i].open
 				if result != "REACHED" && (is == always || is == rootsOnly && user == 0) {
 					t.Errorf("without isolation: %s: %s: the test shows nothing", way, result)
