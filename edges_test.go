@@ -40,6 +40,8 @@ var edges = map[string][]string{
 	"flows/oauth/oauthtest":   {}, // servers for tests
 
 	"flows/imports/importstest": {}, // homes for tests
+
+	"flows/imports/predecessor": {"flows", "flows/imports", "provider", "vault/secret"},
 }
 
 // commands may import everything; nothing imports them.
@@ -160,6 +162,16 @@ func TestSmallDependencies(t *testing.T) {
 	for _, p := range goList(t, "-deps", "./...") {
 		if name, ok := strings.CutPrefix(p.ImportPath, certificates); ok && !slices.Contains(allowed, name) {
 			t.Errorf("the program depends on %s", p.ImportPath)
+		}
+	}
+}
+
+// TestLibraryWithoutSQLite keeps the database driver that one command needs, 4
+// MB, out of the programs that use authsome as a library.
+func TestLibraryWithoutSQLite(t *testing.T) {
+	for _, p := range goList(t, "-deps", ".") {
+		if strings.HasPrefix(p.ImportPath, "modernc.org/") {
+			t.Errorf("the library depends on %s", p.ImportPath)
 		}
 	}
 }

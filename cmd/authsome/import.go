@@ -17,6 +17,7 @@ import (
 	"authsome"
 	"authsome/flows"
 	"authsome/flows/imports"
+	"authsome/flows/imports/predecessor"
 	"authsome/provider"
 	"authsome/vault/secret"
 
@@ -220,7 +221,7 @@ func (a *app) readSource(ctx context.Context, client *authsome.Client, source st
 		if !imports.IsPredecessor(source) {
 			return nil, nil, fmt.Errorf("%w: it is a directory, and no home of the Python authsome", imports.ErrFormat)
 		}
-		return imports.FromPredecessor(source, client.Profile, a.now(), oldKeyring(ctx))
+		return predecessor.Read(ctx, source, client.Profile, a.now(), oldKeyring(ctx))
 	}
 	b, err := a.readImport(source)
 	if err != nil {
@@ -308,7 +309,7 @@ func oldKeyring(ctx context.Context) func() (string, error) {
 		}
 		got := make(chan answer, 1)
 		go func() {
-			text, err := keyring.Get(imports.PredecessorKeyringService, imports.PredecessorKeyringUser)
+			text, err := keyring.Get(predecessor.KeyringService, predecessor.KeyringUser)
 			got <- answer{text, err}
 		}()
 		select {

@@ -1,4 +1,4 @@
-package imports_test
+package predecessor_test
 
 import (
 	"encoding/base64"
@@ -14,6 +14,7 @@ import (
 
 	"authsome/flows/imports"
 	"authsome/flows/imports/importstest"
+	"authsome/flows/imports/predecessor"
 )
 
 const oldCanary = "canary-of-the-old-home"
@@ -49,7 +50,7 @@ func oldRecords() map[string]map[string]any {
 	}
 }
 
-func TestFromPredecessor(t *testing.T) {
+func TestRead(t *testing.T) {
 	for _, generation := range []importstest.Generation{importstest.Fields, importstest.Records} {
 		dir := t.TempDir()
 		home := importstest.Home{Generation: generation, Records: map[string]map[string]map[string]any{"default": oldRecords(), "empty": {}}}
@@ -57,7 +58,7 @@ func TestFromPredecessor(t *testing.T) {
 		if !imports.IsPredecessor(dir) {
 			t.Error("it is not seen for what it is")
 		}
-		found, skipped, err := imports.FromPredecessor(dir, "default", now, nil)
+		found, skipped, err := predecessor.Read(t.Context(), dir, "default", now, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,16 +89,16 @@ func TestFromPredecessor(t *testing.T) {
 		if len(skipped) != 5 || reasons["linear/../../up"] == "" {
 			t.Errorf("skipped %v", reasons)
 		}
-		if found, _, err := imports.FromPredecessor(dir, "empty", now, nil); err != nil || len(found) > 0 {
+		if found, _, err := predecessor.Read(t.Context(), dir, "empty", now, nil); err != nil || len(found) > 0 {
 			t.Errorf("an empty profile: %v", err)
 		}
-		if _, _, err := imports.FromPredecessor(dir, "nobody", now, nil); !errors.Is(err, imports.ErrNothing) {
+		if _, _, err := predecessor.Read(t.Context(), dir, "nobody", now, nil); !errors.Is(err, imports.ErrNothing) {
 			t.Errorf("no such profile: %v", err)
 		}
 	}
 }
 
-func TestFromPredecessorKey(t *testing.T) {
+func TestReadKey(t *testing.T) {
 	dir := t.TempDir()
 	home := importstest.Home{Generation: importstest.Records, Keyring: true, Records: map[string]map[string]map[string]any{"default": oldRecords()}}
 	home.Write(t, dir)
@@ -105,7 +106,7 @@ func TestFromPredecessorKey(t *testing.T) {
 	ask := func(answer string, err error) func() (string, error) {
 		return func() (string, error) { return answer, err }
 	}
-	if found, _, err := imports.FromPredecessor(dir, "default", now, ask(key, nil)); err != nil || len(found) != 3 {
+	if found, _, err := predecessor.Read(t.Context(), dir, "default", now, ask(key, nil)); err != nil || len(found) != 3 {
 		t.Errorf("from the keyring: %d, %v", len(found), err)
 	}
 	locked := errors.New("locked")
@@ -113,25 +114,42 @@ func TestFromPredecessorKey(t *testing.T) {
 	for name, tc := range map[string]struct {
 		from func() (string, error)
 		want error
-	}{"locked": {ask("", locked), locked}, "another key": {ask(other, nil), imports.ErrPredecessorKey},
-		"short": {ask("c2hvcnQ=", nil), imports.ErrPredecessorKey}, "not base64": {ask("?", nil), imports.ErrPredecessorKey}} {
-		if _, _, err := imports.FromPredecessor(dir, "default", now, tc.from); !errors.Is(err, tc.want) {
+	}{"locked": {ask("", locked), locked}, "another key": {ask(other, nil), predecessor.ErrKey},
+		"short": {ask("c2hvcnQ=", nil), predecessor.ErrKey}, "not base64": {ask("?", nil), predecessor.ErrKey}} {
+		if _, _, err := predecessor.Read(t.Context(), dir, "default", now, tc.from); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := os.Remove(filepath.Join(dir, "config.json")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := imports.FromPredecessor(dir, "default", now, nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := predecessor.Read(t.Context(), dir, "default", now, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no key: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "master.key"), []byte("{"+oldCanary), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := imports.FromPredecessor(dir, "default", now, nil); !errors.Is(err, imports.ErrFormat) || strings.Contains(err.Error(), oldCanary) {
+	if _, _, err := predecessor.Read(t.Context(), dir, "default", now, nil); !errors.Is(err, imports.ErrFormat) || strings.Contains(err.Error(), oldCanary) {
 		t.Errorf("a key file that is none: %v", err)
 	}
 	if imports.IsPredecessor(t.TempDir()) {
 		t.Error("an empty directory is a home")
+	}
+}
+
+func TestReadDamaged(t *testing.T) {
+	dir := t.TempDir()
+	home := importstest.Home{Generation: importstest.Records, Records: map[string]map[string]map[string]any{"default": oldRecords()}}
+	home.Write(t, dir)
+	path := filepath.Join(dir, "profiles", "default", "store.db")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, b[:len(b)-100], 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, _, err := predecessor.Read(t.Context(), dir, "default", now, nil); !errors.Is(err, imports.ErrFormat) || !strings.Contains(err.Error(), path) || len(found) > 0 {
+		t.Errorf("%d found, %v", len(found), err)
 	}
 }

@@ -1,6 +1,10 @@
-package imports
+// Package predecessor reads the home of the Python authsome. It is apart from
+// the other imports because of the database driver that it needs, which a
+// program that uses authsome as a library does not want to carry.
+package predecessor
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/base64"
@@ -15,6 +19,7 @@ import (
 	"time"
 
 	"authsome/flows"
+	"authsome/flows/imports"
 	"authsome/provider"
 	"authsome/vault/secret"
 )
@@ -29,44 +34,29 @@ import (
 // versions sealed the sensitive fields one by one and later ones all of it, with
 // AES-256-GCM and no associated data.
 
-// PredecessorKeyring is the system keyring's item that holds the key, base64,
-// where the mode is keyring.
+// The system keyring's item that holds the key, base64, where the mode is
+// keyring.
 const (
-	PredecessorKeyringService = "authsome"
-	PredecessorKeyringUser    = "master_key"
+	KeyringService = "authsome"
+	KeyringUser    = "master_key"
 )
 
-// ErrPredecessorKey is returned when the key does not open the records.
-var ErrPredecessorKey = errors.New("its master key does not open its records")
+// ErrKey is returned when the key does not open the records.
+var ErrKey = errors.New("its master key does not open its records")
 
-// IsPredecessor reports whether a directory is a home of the Python authsome.
-func IsPredecessor(dir string) bool {
-	stores, _ := filepath.Glob(filepath.Join(dir, "profiles", "*", "store.db")) // the pattern is sound
-	for _, store := range stores {
-		if f, err := os.Open(store); err == nil {
-			head := make([]byte, len(sqliteMagic))
-			n, _ := f.Read(head)
-			f.Close()
-			if string(head[:n]) == sqliteMagic {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// FromPredecessor reads one profile of a home of the Python authsome. fromKeyring
-// is asked for the key where the home says that the system keyring has it.
-func FromPredecessor(dir, profile string, now time.Time, fromKeyring func() (string, error)) (found []Found, skipped []Skipped, err error) {
+// Read reads one profile of a home. fromKeyring is asked for the key where the
+// home says that the system keyring has it. Nothing is written in the home, and
+// the program that owns it may be running.
+func Read(ctx context.Context, dir, profile string, now time.Time, fromKeyring func() (string, error)) (found []imports.Found, skipped []imports.Skipped, err error) {
 	path := filepath.Join(dir, "profiles", profile, "store.db")
-	rows, err := readStore(path)
+	rows, err := readStore(ctx, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%w: it has no profile %s; name one with --profile", ErrNothing, profile)
+		return nil, nil, fmt.Errorf("%w: it has no profile %s; name one with --profile", imports.ErrNothing, profile)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	key, err := predecessorKey(dir, fromKeyring)
+	key, err := masterKey(dir, fromKeyring)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,7 +64,7 @@ func FromPredecessor(dir, profile string, now time.Time, fromKeyring func() (str
 	for _, row := range rows {
 		record, err := h.open(row[1])
 		if err != nil {
-			return nil, nil, fmt.Errorf("record %.80q: %w", row[0], err)
+			return nil, nil, fmt.Errorf("%s: record %.80q: %w", path, row[0], err)
 		}
 		h.records[row[0]] = record
 	}
@@ -82,46 +72,13 @@ func FromPredecessor(dir, profile string, now time.Time, fromKeyring func() (str
 	return found, skipped, nil
 }
 
-// storeBytes is more than a credential store is.
-const storeBytes = 256 << 20
-
-func readStore(path string) ([][2]string, error) {
-	file, err := readBounded(path)
-	if err != nil {
-		return nil, err
-	}
-	if journal, err := os.Stat(path + "-journal"); err == nil && journal.Size() > 0 {
-		return nil, fmt.Errorf("%w: a change of it was cut short; open it once with the program that made it", ErrFormat)
-	}
-	wal, err := readBounded(path + "-wal")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	db, err := openSQLite(file, wal)
-	if err != nil {
-		return nil, err
-	}
-	return db.texts("kv")
-}
-
-func readBounded(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > storeBytes {
-		return nil, fmt.Errorf("%w: it is larger than 256 MiB", ErrFormat)
-	}
-	return os.ReadFile(path)
-}
-
-func predecessorKey(dir string, fromKeyring func() (string, error)) (cipher.AEAD, error) {
+func masterKey(dir string, fromKeyring func() (string, error)) (cipher.AEAD, error) {
 	var config struct {
 		Encryption struct{ Mode string }
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "config.json")); err == nil {
 		if err := json.Unmarshal(b, &config); err != nil {
-			return nil, fmt.Errorf("%w: %s is not JSON", ErrFormat, filepath.Join(dir, "config.json"))
+			return nil, fmt.Errorf("%w: %s is not JSON", imports.ErrFormat, filepath.Join(dir, "config.json"))
 		}
 	}
 	var text string
@@ -138,13 +95,13 @@ func predecessorKey(dir string, fromKeyring func() (string, error)) (cipher.AEAD
 		}
 		var file struct{ Key string }
 		if err := json.Unmarshal(b, &file); err != nil {
-			return nil, fmt.Errorf("%w: %s is not JSON", ErrFormat, path) // the cause could quote the key
+			return nil, fmt.Errorf("%w: %s is not JSON", imports.ErrFormat, path) // the cause could quote the key
 		}
 		text = file.Key
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	if err != nil || len(key) != 32 {
-		return nil, fmt.Errorf("%w: it is not 32 bytes in base64", ErrPredecessorKey)
+		return nil, fmt.Errorf("%w: it is not 32 bytes in base64", ErrKey)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -166,11 +123,11 @@ func (h *oldHome) open(value string) (map[string]json.RawMessage, error) {
 	if nonce, sealed, ok := strings.Cut(value, "."); ok && !strings.HasPrefix(value, "{") {
 		n, err := base64.StdEncoding.DecodeString(nonce)
 		if err != nil {
-			return nil, fmt.Errorf("%w: it is neither sealed nor JSON", ErrFormat)
+			return nil, fmt.Errorf("%w: it is neither sealed nor JSON", imports.ErrFormat)
 		}
 		s, err := base64.StdEncoding.DecodeString(sealed)
 		if err != nil {
-			return nil, fmt.Errorf("%w: it is neither sealed nor JSON", ErrFormat)
+			return nil, fmt.Errorf("%w: it is neither sealed nor JSON", imports.ErrFormat)
 		}
 		if text, err = h.unseal(n, s); err != nil {
 			return nil, err
@@ -178,18 +135,18 @@ func (h *oldHome) open(value string) (map[string]json.RawMessage, error) {
 	}
 	var record map[string]json.RawMessage
 	if err := json.Unmarshal(text, &record); err != nil {
-		return nil, fmt.Errorf("%w: it is not JSON", ErrFormat) // the cause could quote a secret
+		return nil, fmt.Errorf("%w: it is not JSON", imports.ErrFormat) // the cause could quote a secret
 	}
 	return record, nil
 }
 
 func (h *oldHome) unseal(nonce, sealed []byte) ([]byte, error) {
 	if len(nonce) != h.key.NonceSize() {
-		return nil, fmt.Errorf("%w: a nonce of %d bytes", ErrFormat, len(nonce))
+		return nil, fmt.Errorf("%w: a nonce of %d bytes", imports.ErrFormat, len(nonce))
 	}
 	text, err := h.key.Open(nil, nonce, sealed, nil)
 	if err != nil {
-		return nil, ErrPredecessorKey
+		return nil, ErrKey
 	}
 	return text, nil
 }
@@ -215,7 +172,7 @@ func (h *oldHome) secret(record map[string]json.RawMessage, name string) (secret
 	}
 	var e envelope
 	if err := json.Unmarshal(raw, &e); err != nil || e.Alg != "AES-256-GCM" {
-		return secret.Text{}, fmt.Errorf("%w: its %s is sealed in an unknown way", ErrFormat, name)
+		return secret.Text{}, fmt.Errorf("%w: its %s is sealed in an unknown way", imports.ErrFormat, name)
 	}
 	b, err := h.unseal(e.Nonce, append(e.Ciphertext, e.Tag...))
 	if err != nil {
@@ -256,7 +213,7 @@ func (t *oldTime) UnmarshalJSON(b []byte) error {
 }
 
 // connections are those of the profile, the default one of each provider first.
-func (h *oldHome) connections(now time.Time) (found []Found, skipped []Skipped) {
+func (h *oldHome) connections(now time.Time) (found []imports.Found, skipped []imports.Skipped) {
 	var keys []string
 	for key := range h.records {
 		if part := strings.SplitN(key, ":", 5); len(part) == 5 && part[0] == "profile" && part[1] == h.profile && part[3] == "connection" {
@@ -281,7 +238,7 @@ func (h *oldHome) connections(now time.Time) (found []Found, skipped []Skipped) 
 			}
 		}
 		if reason != "" {
-			skipped = append(skipped, Skipped{Provider: name, Where: f.Where, Reason: reason})
+			skipped = append(skipped, imports.Skipped{Provider: name, Where: f.Where, Reason: reason})
 			continue
 		}
 		f.Provider, f.Connection = name, connection
@@ -300,7 +257,7 @@ func (h *oldHome) isDefault(key string) bool {
 }
 
 // connection reads one, or says why it is of no use.
-func (h *oldHome) connection(key string, now time.Time) (f Found, reason string) {
+func (h *oldHome) connection(key string, now time.Time) (f imports.Found, reason string) {
 	record := h.records[key]
 	plain := map[string]json.RawMessage{}
 	for name, raw := range record {
@@ -318,7 +275,7 @@ func (h *oldHome) connection(key string, now time.Time) (f Found, reason string)
 	if err != nil {
 		return f, "its record has fields of another kind"
 	}
-	f = Found{BaseURL: c.BaseURL, Scopes: c.Scopes, TokenType: c.TokenType, ExpiresAt: c.ExpiresAt.Time, ObtainedAt: c.ObtainedAt.Time, KeepClient: true}
+	f = imports.Found{BaseURL: c.BaseURL, Scopes: c.Scopes, TokenType: c.TokenType, ExpiresAt: c.ExpiresAt.Time, ObtainedAt: c.ObtainedAt.Time, KeepClient: true}
 	if c.Account != nil {
 		f.Account = *c.Account
 	}

@@ -1,0 +1,4 @@
+package predecessor
+
+// ReadStore reads the table kv of an SQLite file.
+var ReadStore = readStore
