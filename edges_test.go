@@ -26,6 +26,7 @@ var edges = map[string][]string{
 	"ca":                      {},
 	"deploy":                  {}, // tests alone
 	"flows":                   {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
+	"flows/environ":           {},
 	"flows/imports":           {"flows", "provider", "vault/secret"},
 	"flows/oauth":             {"provider", "vault/secret"},
 	"flows/pages":             {"flows/oauth", "vault/secret"},

@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -78,42 +77,4 @@ func isListSeparator(r rune) bool { return r == ',' || r == ' ' || r == '\t' || 
 func bypasses(entry, host string) bool {
 	entry = strings.ToLower(strings.TrimPrefix(strings.TrimPrefix(entry, "*"), "."))
 	return entry != "" && (host == entry || strings.HasSuffix(host, "."+entry))
-}
-
-// Dotenv renders variables as KEY=value lines, sorted by name. A value is bare
-// while no character needs quoting; otherwise it is quoted so that a shell that
-// sources the file and the usual dotenv readers agree on it.
-func Dotenv(env map[string]string) []byte {
-	return render(env, "", func(v string) string {
-		switch {
-		case bare(v):
-			return v
-		case !strings.ContainsAny(v, "'\r\n"):
-			return "'" + v + "'"
-		}
-		return `"` + dotenvEscapes.Replace(v) + `"`
-	})
-}
-
-var dotenvEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `$`, `\$`, "`", "\\`", "\n", `\n`, "\r", `\r`)
-
-// Shell renders variables as POSIX export lines, sorted by name, safe to eval.
-func Shell(env map[string]string) []byte {
-	return render(env, "export ", func(v string) string {
-		return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
-	})
-}
-
-func render(env map[string]string, prefix string, quote func(string) string) []byte {
-	var out []byte
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		out = append(out, prefix+name+"="+quote(env[name])+"\n"...)
-	}
-	return out
-}
-
-// bare reports whether no shell and no dotenv reader gives any character of v a
-// meaning.
-func bare(v string) bool {
-	return strings.Trim(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+,=-") == ""
 }

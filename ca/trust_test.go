@@ -2,7 +2,6 @@ package ca_test
 
 import (
 	"encoding/pem"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -316,46 +315,5 @@ func TestTruststoreHoldsTheBundle(t *testing.T) {
 	}
 	if want := rootsOf(t, []byte(read(t, trust.Bundle))); len(certs) != len(want) {
 		t.Errorf("%d certificates, want %d", len(certs), len(want))
-	}
-}
-
-var renderCases = map[string]string{
-	"BARE":      "http://run:a-b_c@127.0.0.1:80/x,y=z%20+~"[:38],
-	"EMPTY":     "",
-	"TILDE":     "~/x",
-	"SPACES":    "-Da=b -Dc='d e'",
-	"BAR":       "localhost|127.*|[::1]",
-	"QUOTE":     "it's",
-	"ALL":       "a'b\"c$d`e\\f $(g) ${H} !h #i;j&k",
-	"LINES":     "a\nb'c\r\nd",
-	"DOLLAR":    "$HOME",
-	"BACKSLASH": `a\nb`,
-	"HASH":      "a #b",
-}
-
-func TestRender(t *testing.T) {
-	env := map[string]string{"B": "it's $5", "A": "plain/path", "C": "two words", "D": ""}
-	if got, want := string(ca.Dotenv(env)), "A=plain/path\nB=\"it's \\$5\"\nC='two words'\nD=\n"; got != want {
-		t.Errorf("dotenv: got %q, want %q", got, want)
-	}
-	if got, want := string(ca.Shell(env)), "export A='plain/path'\nexport B='it'\\''s $5'\nexport C='two words'\nexport D=''\n"; got != want {
-		t.Errorf("shell: got %q, want %q", got, want)
-	}
-}
-
-// A shell that reads either rendering ends up with the values, runs nothing,
-// and expands nothing.
-func TestShellReadsRendering(t *testing.T) {
-	for name, data := range map[string][]byte{"dotenv": ca.Dotenv(renderCases), "shell": ca.Shell(renderCases)} {
-		file := write(t, name, string(data))
-		for variable, want := range renderCases {
-			if name == "dotenv" && strings.ContainsAny(want, "\r\n") {
-				continue // one line each: readers of dotenv turn \n back, a shell does not
-			}
-			got := output(t, command(t, nil, "sh", "-c", fmt.Sprintf("set -a; . %s; printf '%%s.' \"$%s\"", file, variable)))
-			if got != want+"." {
-				t.Errorf("%s: %s: got %q, want %q", name, variable, got, want)
-			}
-		}
 	}
 }

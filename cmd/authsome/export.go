@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"sort"
-	"strings"
+	"unicode/utf8"
 
 	"authsome"
 	"authsome/flows"
+	"authsome/flows/environ"
 
 	"github.com/spf13/cobra"
 )
@@ -21,8 +23,11 @@ func newExport(a *app) *cobra.Command {
 		Long: `Print credentials as environment variables, for programs that cannot run
 behind the proxy. Whoever reads the output holds the credential.
 
-Formats: env prints KEY=value lines, shell prints export statements that are
-safe to eval, json prints a flat map. A refresh token is never printed.`,
+Formats: env prints KEY=value lines for env files, bare while no character needs
+quoting; shell prints export statements that are safe to eval in POSIX shells,
+zsh and fish; json prints a flat map. A value that a format cannot carry is
+reported, and the rest is printed: fish takes no value of several lines. A
+refresh token is never printed.`,
 		Example: `  export $(authsome export github)
   eval "$(authsome export --format shell)"
   authsome export openai --format json`,
@@ -31,6 +36,9 @@ safe to eval, json prints a flat map. A refresh token is never printed.`,
 			render, ok := exportFormats[format]
 			if !ok {
 				return usageError(cmd, fmt.Errorf("--format %q: want env, shell or json", format))
+			}
+			if !variablePrefix.MatchString(prefix) {
+				return usageError(cmd, fmt.Errorf("--prefix %q: want letters, digits and _, not a digit first", prefix))
 			}
 			if a.insideRun() {
 				return insideRunError("export")
@@ -49,10 +57,15 @@ safe to eval, json prints a flat map. A refresh token is never printed.`,
 				}
 				render = renderJSON
 			}
-			if err := render(a, named); err != nil {
-				return err
+			unfit, err := render(a, named)
+			if err != nil || unfit == nil {
+				return errors.Join(failed, err)
 			}
-			return failed
+			exit := exitOther
+			if len(args) == 0 { // as for a connection that cannot be used
+				exit = exitMissing
+			}
+			return &fault{code: "ExportUnfit", exit: exit, msg: errors.Join(failed, unfit).Error(), hint: "run: authsome export --format json", err: unfit}
 		},
 	}
 	cmd.Flags().StringVar(&connection, "connection", "", "name of the connection (default: the provider's default one)")
@@ -111,6 +124,9 @@ func (a *app) exported(ctx context.Context, args []string, connection string) (v
 	return flows.MergeExports(all), failed, nil
 }
 
+// variablePrefix is what the name of a variable may begin with.
+var variablePrefix = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)?$`)
+
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {
@@ -120,41 +136,34 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-var exportFormats = map[string]func(*app, map[string]string) error{
-	"env":   renderLines("", dotenvQuote),
-	"shell": renderLines("export ", shellQuote),
+// A renderExport prints variables and returns what the format cannot carry.
+type renderExport func(a *app, vars map[string]string) (unfit, err error)
+
+var exportFormats = map[string]renderExport{
+	"env":   renderLines(environ.Dotenv),
+	"shell": renderLines(environ.Shell),
 	"json":  renderJSON,
 }
 
-func renderJSON(a *app, vars map[string]string) error { return a.emit(vars) }
-
-func renderLines(before string, quote func(string) string) func(*app, map[string]string) error {
-	return func(a *app, vars map[string]string) error {
-		for _, name := range sortedKeys(vars) {
-			if err := a.print("%s%s=%s", before, name, quote(vars[name])); err != nil {
-				return err
-			}
+func renderJSON(a *app, vars map[string]string) (unfit, err error) {
+	var all []error
+	for _, name := range sortedKeys(vars) {
+		if !utf8.ValidString(vars[name]) {
+			all = append(all, fmt.Errorf("%s: JSON %w", name, environ.ErrUnfit))
+			delete(vars, name)
 		}
-		return nil
 	}
+	unfit = errors.Join(all...)
+	if unfit != nil && len(vars) == 0 {
+		return unfit, nil
+	}
+	return unfit, a.emit(vars)
 }
 
-// bare are the characters that mean themselves to every shell and dotenv
-// reader, so that "export $(authsome export P)" works with them.
-const bare = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./:=+@,%"
-
-func dotenvQuote(v string) string {
-	if v != "" && strings.Trim(v, bare) == "" {
-		return v
+func renderLines(format environ.Format) renderExport {
+	return func(a *app, vars map[string]string) (unfit, err error) {
+		text, unfit := format.Render(vars)
+		_, err = a.stdout.Write(text)
+		return unfit, err
 	}
-	if !strings.ContainsAny(v, "'\n\r") {
-		return "'" + v + "'"
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "$", `\$`, "`", "\\`").Replace(v) + `"`
-}
-
-// shellQuote quotes for POSIX shells: single quotes hold everything but
-// themselves.
-func shellQuote(v string) string {
-	return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"authsome/ca"
+	"authsome/flows/environ"
 )
 
 // handout is what was last written for the agents.
@@ -160,7 +161,11 @@ func (s *sidecar) agentEnv() ([]byte, error) {
 		}
 		maps.Copy(env, entry.Placeholders())
 	}
-	return ca.Dotenv(env), nil
+	text, err := environ.Format(environ.Dotenv).Render(env)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", s.cfg.EnvOut, err)
+	}
+	return text, nil
 }
 
 func (g *granted) includes(provider string) bool {

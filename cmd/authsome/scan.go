@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"authsome"
+	"authsome/flows/environ"
 	"authsome/flows/imports"
 	"authsome/provider"
 
@@ -119,10 +120,10 @@ func (a *app) printScan(dir string, files int, all []finding) error {
 }
 
 func shellWord(s string) string {
-	if s != "" && strings.Trim(s, bare) == "" {
+	if environ.Bare(s) {
 		return s
 	}
-	return shellQuote(printable(s))
+	return environ.Quote(printable(s))
 }
 
 // envFileBytes is more than any env file is.
