@@ -56,7 +56,8 @@ type Options struct {
 	Memory bool
 
 	// Passphrase asks for the passphrase of mode "passphrase" when
-	// AUTHSOME_PASSPHRASE_FILE is not set. Nil: it must be set.
+	// neither AUTHSOME_PASSPHRASE nor AUTHSOME_PASSPHRASE_FILE is set. Nil: one
+	// of them must be.
 	Passphrase vault.AskPassphrase
 }
 
@@ -163,7 +164,7 @@ func (h *Home) Wrapper(mode string, o Options) (vault.KeyWrapper, error) {
 		}
 		return vault.LocalKey(h.KeyPath(), stores...), nil
 	case vault.ModeEnv:
-		key, err := envSecret(o.Getenv, "AUTHSOME_MASTER_KEY")
+		key, err := envSecret(o.Getenv, mode, "AUTHSOME_MASTER_KEY")
 		if err != nil {
 			return nil, err
 		}
@@ -172,30 +173,32 @@ func (h *Home) Wrapper(mode string, o Options) (vault.KeyWrapper, error) {
 		return vault.Keyring(h.Dir), nil
 	case vault.ModePassphrase:
 		return vault.Passphrase(func(ctx context.Context, confirm bool) (secret.Text, error) {
-			if o.Passphrase != nil && o.Getenv("AUTHSOME_PASSPHRASE_FILE") == "" {
+			if o.Passphrase != nil && o.Getenv("AUTHSOME_PASSPHRASE") == "" && o.Getenv("AUTHSOME_PASSPHRASE_FILE") == "" {
 				return o.Passphrase(ctx, confirm)
 			}
-			return envSecret(o.Getenv, "AUTHSOME_PASSPHRASE")
+			return envSecret(o.Getenv, mode, "AUTHSOME_PASSPHRASE")
 		}), nil
 	}
 	return nil, fmt.Errorf("%w: encryption mode %.20q is not local_key, keyring, passphrase or env", ErrConfig, mode)
 }
 
-// envSecret reads NAME or the file that NAME_FILE points to.
-func envSecret(getenv func(string) string, name string) (secret.Text, error) {
+// envSecret reads NAME or the file that NAME_FILE points to, for a mode of
+// encryption. The line end of a file is no part of the secret; spaces of a
+// passphrase are.
+func envSecret(getenv func(string) string, mode, name string) (secret.Text, error) {
 	if v := getenv(name); v != "" {
 		return secret.New(v), nil
 	}
 	path := getenv(name + "_FILE")
 	if path == "" {
-		return secret.Text{}, &FileError{Path: name, Err: fmt.Errorf("%w: it is not set, and the home's encryption mode is env", ErrConfig),
-			Next: "set " + name + " to the key, or " + name + "_FILE to a file that holds it"}
+		return secret.Text{}, &FileError{Path: name, Err: fmt.Errorf("%w: it is not set, and the encryption mode is %s", ErrConfig, mode),
+			Next: "set " + name + ", or " + name + "_FILE to a file that holds it"}
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return secret.Text{}, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrConfig, cause(err)), Next: "make the file readable, or set " + name}
 	}
-	return secret.New(strings.TrimSpace(string(b))), nil
+	return secret.New(strings.TrimRight(string(b), "\r\n")), nil
 }
 
 // drainTime is how long Close waits for a refresh that is under way. Most take a

@@ -185,7 +185,7 @@ func (s *service) terminate() int {
 // variables reads the file for the agent.
 func (s *service) variables() map[string]string {
 	s.t.Helper()
-	// A shell is what reads it; a dotenv reader agrees (package ca's tests).
+	// A shell is what reads it; a dotenv reader agrees (package environ's tests).
 	cmd := exec.Command("sh", "-c", `set -a; . "$0"; env -0`, s.env)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	out, err := cmd.Output()

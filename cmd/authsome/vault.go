@@ -12,13 +12,9 @@ import (
 	"authsome"
 	"authsome/vault"
 	"authsome/vault/audit"
-	"authsome/vault/secret"
 
 	"github.com/spf13/cobra"
 )
-
-// encryptionModes are the ways in which a vault is locked.
-var encryptionModes = []string{vault.ModeLocalKey, vault.ModeKeyring, vault.ModePassphrase, vault.ModeEnv}
 
 func newVault(a *app) *cobra.Command {
 	cmd := a.group(&cobra.Command{
@@ -26,32 +22,11 @@ func newVault(a *app) *cobra.Command {
 		Short:   "Look after the vault",
 		Example: "  authsome vault check\n  authsome vault backup authsome-backup.db\n  authsome vault rekey --mode passphrase",
 	})
-	var mode string
-	var newKey bool
-	rekey := &cobra.Command{Use: "rekey", Short: "Change how the vault is locked, or its data key", Args: exactArgs(),
-		Long: `Change where the key-encryption key comes from (--mode local_key, keyring,
-passphrase or env), replace the data key and encrypt everything anew
-(--new-data-key), or both. Every profile is done, each in one commit: an
-interruption leaves a profile as it was or as it should be, and running the
-command again finishes the rest.`,
-		Example: "  authsome vault rekey --mode keyring\n  authsome vault rekey --new-data-key",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if mode == "" && !newKey {
-				return usageError(cmd, errors.New("rekey: say --mode, --new-data-key, or both"))
-			}
-			if mode != "" && !slices.Contains(encryptionModes, mode) {
-				return misspelled(cmd, fmt.Sprintf("--mode %q: want %s", mode, strings.Join(encryptionModes, ", ")), mode, encryptionModes)
-			}
-			return a.rekey(cmd.Context(), mode, newKey)
-		}}
-	rekey.Flags().StringVar(&mode, "mode", "", "local_key, keyring, passphrase or env")
-	rekey.Flags().BoolVar(&newKey, "new-data-key", false, "encrypt everything with a new key")
-	rekey.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(encryptionModes, cobra.ShellCompDirectiveNoFileComp))
 	var force bool
 	restore := &cobra.Command{Use: "restore FILE", Short: "Replace the vault by a backup", Args: exactArgs("FILE"), Example: "  authsome vault restore authsome-backup.db",
 		RunE: func(cmd *cobra.Command, args []string) error { return a.restoreVault(cmd.Context(), args[0], force) }}
 	restore.Flags().BoolVarP(&force, "yes", "y", false, "do not ask")
-	cmd.AddCommand(rekey,
+	cmd.AddCommand(newRekey(a),
 		&cobra.Command{Use: "check", Short: "Read and decrypt everything", Args: exactArgs(), Example: "  authsome vault check --json",
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.checkVault(cmd.Context()) }},
 		&cobra.Command{Use: "compact", Short: "Give unused space back", Args: exactArgs(), Example: "  authsome vault compact",
@@ -204,77 +179,4 @@ func (a *app) opens(ctx context.Context, home *authsome.Home, profile, path stri
 	}
 	_, err = v.Check(ctx)
 	return err
-}
-
-// rekey changes every profile, and then what new ones are made with.
-func (a *app) rekey(ctx context.Context, mode string, newKey bool) error {
-	home, err := a.home()
-	if err != nil {
-		return err
-	}
-	names, err := home.Profiles()
-	if err != nil {
-		return err
-	}
-	target := orElse(mode, home.Config.Encryption.Mode)
-	options := a.options("")
-	options.Passphrase = onceAsked(options.Passphrase)
-	to, err := home.Wrapper(target, options)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		options.Profile = name
-		client, err := authsome.Open(ctx, options)
-		if err != nil {
-			return fmt.Errorf("profile %s: %w", name, err)
-		}
-		err = client.Vault.Rekey(ctx, audit.Event{Event: "rekey", Outcome: audit.OK, Detail: target}, to, newKey)
-		client.Close()
-		if err != nil {
-			return fmt.Errorf("profile %s: %w", name, err)
-		}
-	}
-	home.Config.Encryption.Mode = target
-	if err := home.SaveConfig(); err != nil {
-		return err
-	}
-	if a.json {
-		return a.emit(map[string]any{"status": "success", "encryption_mode": target, "profiles": names, "new_data_key": newKey})
-	}
-	a.say("Rekeyed %d profile(s); the encryption mode is %s.", len(names), target)
-	return nil
-}
-
-// onceAsked remembers the answers, so that several profiles are one question.
-func onceAsked(ask vault.AskPassphrase) vault.AskPassphrase {
-	answers := map[bool]secret.Text{}
-	return func(ctx context.Context, confirm bool) (secret.Text, error) {
-		if have, ok := answers[confirm]; ok {
-			return have, nil
-		}
-		text, err := ask(ctx, confirm)
-		if err == nil {
-			answers[confirm] = text
-		}
-		return text, err
-	}
-}
-
-// askPassphrase asks on the terminal, twice for a new one.
-func (a *app) askPassphrase(ctx context.Context, confirm bool) (secret.Text, error) {
-	in, ok := a.terminal()
-	if !ok {
-		return secret.Text{}, &fault{code: "PassphraseMissing", exit: exitStore, msg: "the vault is locked with a passphrase and there is no terminal to ask on",
-			hint: "set AUTHSOME_PASSPHRASE_FILE"}
-	}
-	text, err := a.readMasked(ctx, in, "Passphrase of the authsome vault: ")
-	if err != nil || !confirm {
-		return text, err
-	}
-	again, err := a.readMasked(ctx, in, "Once more: ")
-	if err == nil && again.Reveal() != text.Reveal() {
-		err = &fault{code: "PassphraseMismatch", exit: exitUsage, msg: "the two were not the same", hint: "run the command again"}
-	}
-	return text, err
 }
