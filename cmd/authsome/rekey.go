@@ -75,7 +75,7 @@ func (a *app) rekey(ctx context.Context, f rekeyFlags) error {
 	target := orElse(f.mode, was)
 	before := a.options("")
 	before.Passphrase = onceAsked(before.Passphrase)
-	after, err := a.afterRekey(before, target, f.secretFile)
+	after, err := a.afterRekey(before, f)
 	if err != nil {
 		return err
 	}
@@ -103,23 +103,24 @@ func (a *app) rekey(ctx context.Context, f rekeyFlags) error {
 	return nil
 }
 
-// afterRekey are the options with which profiles open that are done.
-func (a *app) afterRekey(before authsome.Options, target, secretFile string) (authsome.Options, error) {
+// afterRekey are the options with which profiles open that are done: with
+// another passphrase where a mode is asked for, and the same where it is not.
+func (a *app) afterRekey(before authsome.Options, f rekeyFlags) (authsome.Options, error) {
 	after := before
-	// A profile that is done opens with what is typed for the new one.
-	after.Passphrase = func(ctx context.Context, _ bool) (secret.Text, error) { return before.Passphrase(ctx, true) }
-	if secretFile == "" {
+	after.Passphrase = func(ctx context.Context, _ bool) (secret.Text, error) { return before.Passphrase(ctx, f.mode != "") }
+	if f.secretFile == "" {
 		return after, nil
 	}
-	text, err := a.readSecretFile(secretFile)
+	text, err := a.readSecretFile(f.secretFile)
 	if err != nil {
 		return after, err
 	}
-	set := map[string]string{secretOf[target]: text.Reveal()}
+	variable := secretOf[f.mode]
 	after.Getenv = func(name string) string {
-		if v, ok := set[strings.TrimSuffix(name, "_FILE")]; ok && name == secretOf[target] {
-			return v
-		} else if ok {
+		switch name {
+		case variable:
+			return text.Reveal()
+		case variable + "_FILE":
 			return ""
 		}
 		return before.Getenv(name)
@@ -166,7 +167,11 @@ func (a *app) askPassphrase(ctx context.Context, confirm bool) (secret.Text, err
 		return secret.Text{}, &fault{code: "PassphraseMissing", exit: exitStore, msg: "the vault is locked with a passphrase and there is no terminal to ask on",
 			hint: "set AUTHSOME_PASSPHRASE_FILE"}
 	}
-	text, err := a.readMasked(ctx, in, "Passphrase of the authsome vault: ")
+	prompt := "Passphrase of the authsome vault: "
+	if confirm {
+		prompt = "New passphrase for the authsome vault: "
+	}
+	text, err := a.readMasked(ctx, in, prompt)
 	if err != nil || !confirm {
 		return text, err
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
-	"strings"
 
 	"authsome"
 	"authsome/vault"
@@ -115,6 +113,7 @@ func (a *app) backupVault(ctx context.Context, path string) error {
 		return err
 	}
 	if err := client.Store.Backup(ctx, path); err != nil {
+		err = errors.Join(err, client.Audit.Write(audit.Event{Event: "vault.backup", Outcome: audit.Failed}))
 		if errors.Is(err, fs.ErrExist) {
 			return &fault{code: "FileExists", exit: exitOther, msg: path + " exists already", hint: "choose another name: a backup replaces nothing", err: err}
 		}
@@ -135,14 +134,22 @@ func (a *app) restoreVault(ctx context.Context, path string, yes bool) error {
 	if _, err := os.Stat(path); err != nil {
 		return &fault{code: "NoBackup", exit: exitUsage, msg: err.Error(), hint: "give the path of a file that authsome vault backup made", err: err}
 	}
-	if err := a.opens(ctx, home, profile, path); err != nil {
+	log, err := audit.Open(home.AuditPath(), audit.Config{Profile: profile, Actor: audit.Actor{PID: os.Getpid(), UID: os.Getuid()}})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := a.opens(ctx, home, log, path); err != nil {
 		return err
 	}
 	if !yes && !a.json && !a.confirm(fmt.Sprintf("Replace the vault of profile %s by %s?", profile, path)) {
 		return &fault{code: "Cancelled", exit: exitCancelled, msg: "not restored", hint: "add --yes to restore without being asked"}
 	}
-	if err := store.Restore(ctx, path); err != nil {
+	if err := log.Write(audit.Event{Event: "vault.restore", Outcome: audit.OK}); err != nil {
 		return err
+	}
+	if err := store.Restore(ctx, path); err != nil {
+		return errors.Join(err, log.Write(audit.Event{Event: "vault.restore", Outcome: audit.Failed}))
 	}
 	if a.json {
 		return a.emit(map[string]any{"status": "success", "profile": profile, "path": path})
@@ -152,7 +159,7 @@ func (a *app) restoreVault(ctx context.Context, path string, yes bool) error {
 }
 
 // opens checks that the key of a backup is at hand before it replaces anything.
-func (a *app) opens(ctx context.Context, home *authsome.Home, profile, path string) error {
+func (a *app) opens(ctx context.Context, home *authsome.Home, log *audit.Log, path string) error {
 	copied, err := vault.OpenBolt(path, vault.BoltConfig{Logger: a.logger()})
 	if err != nil {
 		return err
@@ -163,14 +170,6 @@ func (a *app) opens(ctx context.Context, home *authsome.Home, profile, path stri
 	}
 	wrapper, err := home.Wrapper(orElse(mode, home.Config.Encryption.Mode), a.options(""))
 	if err != nil {
-		return err
-	}
-	log, err := audit.Open(home.AuditPath(), audit.Config{Profile: profile})
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	if err := log.Write(audit.Event{Event: "vault.restore", Outcome: audit.OK}); err != nil {
 		return err
 	}
 	v, err := vault.Open(ctx, vault.Config{Store: copied, Wrapper: wrapper, Audit: log})

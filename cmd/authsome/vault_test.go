@@ -177,6 +177,39 @@ func TestVaultNewSecret(t *testing.T) {
 	}
 }
 
+// TestVaultPassphraseOnATerminal types passphrases, which are not shown.
+func TestVaultPassphraseOnATerminal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.login(exampleDefinition, "example")
+	const current, fresh, again = "Passphrase of the authsome vault: ", "New passphrase for the authsome vault: ", "Once more: "
+	for _, tc := range []struct {
+		args string
+		code int
+		says [][2]string // a prompt, and what is typed
+	}{
+		{"vault rekey --mode passphrase", 2, [][2]string{{fresh, "first phrase"}, {again, "another"}}},
+		{"vault rekey --mode passphrase", 0, [][2]string{{fresh, "first phrase"}, {again, "first phrase"}}},
+		{"vault rekey --mode passphrase", 0, [][2]string{{current, "first phrase"}, {fresh, "second phrase"}, {again, "second phrase"}}},
+		{"vault check", 7, [][2]string{{current, "first phrase"}}},
+		{"vault rekey --new-data-key", 0, [][2]string{{current, "second phrase"}}},
+		{"vault check", 0, [][2]string{{current, "second phrase"}}},
+	} {
+		term := onTerminal(t, w.command(nil, strings.Fields(tc.args)...))
+		for _, say := range tc.says {
+			term.expect(say[0])
+			eventually(t, "what is typed is not shown", func() bool { return !term.echoes() }, term.output)
+			term.typed(say[1] + "\r")
+		}
+		if code := term.wait(); code != tc.code || strings.Contains(term.output(), " phrase") {
+			t.Errorf("%s: exit %d, want %d:\n%s", tc.args, code, tc.code, term.output())
+		}
+	}
+	if r := w.authsome("vault", "check"); r.code != 7 || !strings.Contains(r.stderr, "AUTHSOME_PASSPHRASE_FILE") {
+		t.Errorf("without a terminal: exit %d: %s", r.code, r.stderr)
+	}
+}
+
 // TestVaultRekeyKilled kills the program at any moment of a rekey of two
 // profiles. Nothing is lost, whichever half was done, and running it again
 // finishes the rest.
@@ -316,9 +349,9 @@ func TestVaultBackupCompactRestore(t *testing.T) {
 	w.checkVault(nil, "default", "local_key")
 	w.holds(nil, "default", map[string]string{"EXAMPLE_API_KEY": canary})
 	s.eventually("the proxy uses what was restored", func() bool { return strings.Contains(ask(), "welcome") })
-	for _, event := range []string{"vault.backup", "vault.restore"} {
-		if r := w.must("log", "--event", event, "-n", "0"); !strings.Contains(r.stdout, event) {
-			t.Errorf("no %s in the log", event)
+	for event, times := range map[string]int{"vault.backup": 3, "vault.restore": 1} { // of one backup that it failed
+		if r := w.must("log", "--event", event, "-n", "0"); strings.Count(r.stdout, event+" ") != times {
+			t.Errorf("%s is not %d times in the log:\n%s", event, times, r.stdout)
 		}
 	}
 	w.noSecret()
