@@ -291,7 +291,7 @@ func (p probe) try(ctx context.Context, s *session, api *demoAPI, key secret.Tex
 	}
 	return check{Name: "client " + p.name, Detail: path + " did not get through: " + how,
 		Output: lastLines(strings.ReplaceAll(string(out), s.engine.token.Reveal(), "***")),
-		Fix:    orElse(p.fix, "see docs/troubleshooting.md, \"A client does not trust the proxy\"")}
+		Fix:    orElse(p.fix, "see docs/troubleshooting.md, \"A client does not trust the certificate\"")}
 }
 
 // outputLines is enough for what a client has to say; a stack trace says it at
