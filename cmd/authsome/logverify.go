@@ -15,8 +15,9 @@ func newLogVerify(a *app) *cobra.Command {
 		Use:   "verify",
 		Short: "Check that the audit log was not altered",
 		Long: `Check the hash chain that each process wrote: an entry that was edited, added,
-removed or moved is found. The last entries of a process can be removed unseen
-unless another process wrote after them.`,
+removed or moved is found, and so is an end that was cut off: what a process
+wrote last is noted beside the log. Whoever can rewrite the whole log, its hashes
+and that note remains unseen.`,
 		Example: "  authsome log verify --json",
 		Args:    exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
@@ -30,18 +31,17 @@ unless another process wrote after them.`,
 }
 
 func (a *app) verifyLog(path string) error {
-	r, err := audit.OpenAll(path)
+	err := audit.VerifyAll(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &fault{code: "NoAuditLog", exit: exitOther, msg: "there is no audit log at " + path, hint: "run: authsome init", err: err}
 	}
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	err = audit.Verify(r)
 	var tampered *audit.TamperError
 	if errors.As(err, &tampered) {
-		return &fault{code: "AuditTampered", exit: exitOther, msg: fmt.Sprintf("%s: line %d: %s", path, tampered.Line, tampered.Reason),
+		where := path
+		if tampered.Line > 0 {
+			where += fmt.Sprintf(": line %d", tampered.Line)
+		}
+		return &fault{code: "AuditTampered", exit: exitOther, msg: where + ": " + tampered.Reason,
 			hint: "keep the file: it is evidence; compare it with a backup", err: err}
 	}
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"authsome/ca"
+	"authsome/vault/audit"
 )
 
 // sources is the text of everything that the program is made of, by path.
@@ -123,6 +124,7 @@ func TestEnvironmentPage(t *testing.T) {
 func TestAuditPage(t *testing.T) {
 	names := tabled(page(t, "audit.md"))
 	events := found(t, `(?:\.Record\(|\.event\(|removeAll\(ctx, |Event\{Event:\s*)"([a-z]+(?:\.[a-z]+)*)"[,})]`)
+	events = append(events, audit.RotateEvent, audit.CutEvent)
 	if len(events) < 15 {
 		t.Errorf("only %q are recorded", events)
 	}

@@ -55,6 +55,8 @@ type Log struct {
 	chain string // identifies this Log's lines
 	seq   uint64 // of the last line written
 	prev  digest // of the last line written, if seq is not 0
+	size  int64  // of that line, without its newline
+	cut   bool   // the end of the log was gone when it was opened
 	after []byte // hash of the line that was last when the file was opened, if any
 
 	backlog []Event // promised by a Ticket, and not yet written
@@ -90,6 +92,9 @@ func Open(path string, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, errors.Join(unavailable("read", path, err), file.Close())
 	}
+	if kept, ok := readHead(path); ok {
+		l.cut = !kept.whole(path, file)
+	}
 	return l, nil
 }
 
@@ -107,6 +112,12 @@ func (l *Log) Write(e Event) error {
 	if err := l.flushBacklog(); err != nil {
 		return err
 	}
+	if l.cut {
+		if err := l.append(&Event{Event: CutEvent, Outcome: Failed}); err != nil {
+			return err
+		}
+		l.cut = false
+	}
 	return l.append(&e)
 }
 
@@ -119,6 +130,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	err := l.flushBacklog()
+	l.keepHead()
 	err = errors.Join(err, l.file.Close())
 	l.file = nil
 	return err
@@ -158,7 +170,10 @@ func (l *Log) append(e *Event) error {
 	}
 	l.torn, l.room.failed = false, false
 	l.seq++
-	l.prev = hashLine(b[start : len(b)-1])
+	l.prev, l.size = hashLine(b[start:len(b)-1]), int64(len(b)-1-start)
+	if l.seq%headEvery == 0 && e.Event != RotateEvent { // which is not in the log yet
+		l.keepHead()
+	}
 	return nil
 }
 

@@ -23,10 +23,10 @@ func (l *Log) rotate(here os.FileInfo) error {
 	if there, err := os.Lstat(l.path); err != nil || !os.SameFile(here, there) {
 		return l.reopen()
 	}
-	seq, prev := l.seq, l.prev
+	seq, prev, size := l.seq, l.prev, l.size
 	next, err := l.startNext(here)
 	if err != nil {
-		l.seq, l.prev = seq, prev
+		l.seq, l.prev, l.size = seq, prev, size
 		return nil
 	}
 	l.shift()
@@ -41,11 +41,13 @@ func (l *Log) rotate(here os.FileInfo) error {
 		err = os.Rename(next, l.path)
 	}
 	if err != nil {
-		l.seq, l.prev = seq, prev
+		l.seq, l.prev, l.size = seq, prev, size
 		_ = os.Remove(next)
 		if linked { // one file would be read twice
 			_ = os.Remove(l.numbered(1))
 		}
+	} else {
+		l.writeHead(head{size: l.size, hash: l.prev}) // older ones would be dropped with their files
 	}
 	return l.reopen() // ends the lock with the old descriptor
 }

@@ -10,11 +10,14 @@ import (
 
 // A TamperError is returned by [Verify] for the first line that does not fit.
 type TamperError struct {
-	Line   int // counted from 1
+	Line   int // counted from 1; 0 when it is about no line
 	Reason string
 }
 
 func (e *TamperError) Error() string {
+	if e.Line == 0 {
+		return "audit log: " + e.Reason
+	}
 	return fmt.Sprintf("audit log line %d: %s", e.Line, e.Reason)
 }
 
@@ -42,7 +45,7 @@ type last struct {
 // Verify reads a log, with its rotated files before it if there are any (see
 // [OpenAll]), and returns a [*TamperError] for the first line that was edited,
 // inserted, removed or moved. Lines at the end of a chain can be removed
-// unseen unless a later Log was opened after them.
+// unseen unless a later Log was opened after them; [VerifyAll] looks closer.
 func Verify(r io.Reader) error {
 	v := &verifier{seen: map[string]struct{}{}, last: map[string]last{}}
 	lines := newLineReader(r)
@@ -78,6 +81,9 @@ func (v *verifier) check(line []byte) string {
 	}
 	if l.Chain == "" || l.Seq == 0 {
 		return "no chain"
+	}
+	if l.Event == CutEvent {
+		return "lines before it are gone"
 	}
 	before, known := v.last[l.Chain]
 	switch {

@@ -67,6 +67,120 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestVerifyAll alters the files of a log that was closed, one way after the
+// other.
+func TestVerifyAll(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.log")
+	for i := range 24 {
+		log := openLog(t, path, audit.Config{MaxBytes: 3000, Keep: 50})
+		for j := range 3 {
+			record(t, log, fmt.Sprintf("%d.%d", i, j))
+		}
+		if err := log.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := audit.VerifyAll(path); err != nil {
+		t.Fatalf("untouched: %v", err)
+	}
+	file := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	swap := func(copied, a, b string) {
+		for from, to := range map[string]string{a: b, b: a} {
+			if err := os.WriteFile(filepath.Join(copied, to), file(from), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	cutBy := func(lines int) func(string) {
+		return func(copied string) {
+			all := bytes.SplitAfter(file("audit.log"), []byte("\n")) // and nothing after the last
+			if err := os.WriteFile(filepath.Join(copied, "audit.log"), slices.Concat(all[:len(all)-1-lines]...), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	remove := func(name string) func(string) {
+		return func(copied string) {
+			if err := os.Remove(filepath.Join(copied, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, alter := range map[string]func(dir string){
+		"the last line cut off": cutBy(1), "two lines cut off": cutBy(2),
+		"emptied":                func(copied string) { os.Truncate(filepath.Join(copied, "audit.log"), 0) },
+		"half a line cut off":    func(copied string) { os.Truncate(filepath.Join(copied, "audit.log"), int64(len(file("audit.log"))-9)) },
+		"a rotated file removed": remove("audit.log.2"),
+		"the last one removed":   remove("audit.log.1"),
+		"two rotated files swap": func(copied string) { swap(copied, "audit.log.1", "audit.log.2") },
+		"the newest swapped":     func(copied string) { swap(copied, "audit.log", "audit.log.1") },
+		"the newest put back by 1": func(copied string) {
+			os.Rename(filepath.Join(copied, "audit.log.1"), filepath.Join(copied, "audit.log"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			copied := t.TempDir()
+			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			alter(copied)
+			path := filepath.Join(copied, "audit.log")
+			var tamper *audit.TamperError
+			if err := audit.VerifyAll(path); !errors.As(err, &tamper) {
+				t.Fatalf("got %v", err)
+			}
+			// A process that goes on does not cover it up.
+			for range 2 {
+				log := openLog(t, path, audit.Config{})
+				record(t, log, "more")
+				if err := log.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := audit.VerifyAll(path); !errors.As(err, &tamper) {
+				t.Errorf("after more lines: %v", err)
+			}
+		})
+	}
+}
+
+// TestHeadOfADeadProcess holds that a process that was killed, and a head that
+// is lost or was never written, are no alarm.
+func TestHeadOfADeadProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	dead := openLog(t, path, audit.Config{}) // never closed
+	for i := range 600 {
+		record(t, dead, fmt.Sprint(i))
+	}
+	head := filepath.Join(filepath.Dir(path), "audit.head")
+	for _, text := range []string{"", "0 0 0\n", "junk", "-1 5 aa\n", "5 99999999999 " + strings.Repeat("a", 64)} {
+		if err := audit.VerifyAll(path); err != nil {
+			t.Errorf("head %q: %v", text, err)
+		}
+		if err := os.WriteFile(head, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := openLog(t, path, audit.Config{})
+	record(t, log, "more")
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := audit.VerifyAll(path); err != nil || bytes.Contains(readAll(t, path), []byte(audit.CutEvent)) {
+		t.Errorf("%v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // Several processes append to one log and rotate it under each other: every line
 // is there once, whole, and every chain holds.
 func TestManyProcessesRotating(t *testing.T) {
@@ -84,7 +198,7 @@ func TestManyProcessesRotating(t *testing.T) {
 	}
 	wg.Wait()
 	content := readAll(t, path)
-	if err := audit.Verify(bytes.NewReader(content)); err != nil {
+	if err := audit.VerifyAll(path); err != nil {
 		t.Error(err)
 	}
 	next := map[string]int{}
