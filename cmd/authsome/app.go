@@ -121,7 +121,9 @@ func (a *app) openWith(ctx context.Context, o authsome.Options) (*authsome.Clien
 		os.Unsetenv(name)
 	}
 	for _, w := range client.Warnings {
-		a.warn("%v", w)
+		if !a.goesInto(w) {
+			a.warn("%v", w)
+		}
 	}
 	return client, nil
 }

@@ -36,7 +36,7 @@ import (
 //
 // A document's blocks are run one after the other, in one home.
 var documents = []string{"README.md", "docs/quickstart.md", "docs/concepts.md", "docs/environment.md", "docs/running-agents.md", "docs/audit.md", "docs/metrics.md",
-	"docs/troubleshooting.md", "skills/authsome/SKILL.md"}
+	"docs/troubleshooting.md", "docs/providers.md", "skills/authsome/SKILL.md"}
 
 func TestDocuments(t *testing.T) {
 	for _, name := range documents {

@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"os"
+
+	"authsome/provider"
 
 	"github.com/spf13/cobra"
 )
@@ -17,7 +21,14 @@ The output is a definition file: save it to override a bundled provider.`,
 		Example: "  authsome inspect github\n  authsome inspect github > ~/.authsome/providers/github.json",
 		Args:    exactArgs("PROVIDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, entry, err := a.lookup(cmd.Context(), args[0])
+			client, err := a.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			entry, err := client.Registry.Lookup(args[0])
+			if a.goesInto(err) {
+				entry, err = provider.Bundled().Lookup(args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -43,4 +54,20 @@ The output is a definition file: save it to override a bundled provider.`,
 			return orError(a.print("%s", out.String()), damaged)
 		},
 	}
+}
+
+// goesInto reports whether an error is about the very file that stdout goes into:
+// "authsome inspect P > providers/P.json" has emptied it before it is read.
+func (a *app) goesInto(err error) bool {
+	var bad *provider.Error
+	out, ok := a.stdout.(*os.File)
+	if !ok || !errors.As(err, &bad) || bad.File == "" {
+		return false
+	}
+	here, err := out.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(bad.File)
+	return err == nil && os.SameFile(here, there)
 }
