@@ -169,3 +169,39 @@ func ExampleClient_Login() {
 	// OpenAI default connected
 	// OpenAI work connected
 }
+
+// Open the default profile of a home, and close it when done.
+func ExampleOpen() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "authsome-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	// Options{} is $AUTHSOME_HOME or ~/.authsome.
+	client, err := authsome.Open(ctx, authsome.Options{Home: dir, Getenv: func(string) string { return "" }})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	fmt.Println(client.Profile)
+	// Output: default
+}
+
+// Tell what can be used, without opening a secret.
+func ExampleClient_List() {
+	ctx := context.Background()
+	client, done := example(ctx)
+	defer done()
+
+	providers, err := client.List(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, p := range providers {
+		for _, c := range p.Connections {
+			fmt.Println(p.DisplayName, c.Name, c.Status)
+		}
+	}
+	// Output: OpenAI default connected
+}
