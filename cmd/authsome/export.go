@@ -61,11 +61,7 @@ refresh token is never printed.`,
 			if err != nil || unfit == nil {
 				return errors.Join(failed, err)
 			}
-			exit := exitOther
-			if len(args) == 0 { // as for a connection that cannot be used
-				exit = exitMissing
-			}
-			return &fault{code: "ExportUnfit", exit: exit, msg: errors.Join(failed, unfit).Error(), hint: "run: authsome export --format json", err: unfit}
+			return unfitError(errors.Join(failed, unfit), len(args) == 0, a.json || format == "json")
 		},
 	}
 	cmd.Flags().StringVar(&connection, "connection", "", "name of the connection (default: the provider's default one)")
@@ -122,6 +118,19 @@ func (a *app) exported(ctx context.Context, args []string, connection string) (v
 		failed = &fault{code: describe(errs[0]).code, exit: exitMissing, msg: joined.Error(), hint: describe(errs[0]).hint, err: joined}
 	}
 	return flows.MergeExports(all), failed, nil
+}
+
+// unfitError is returned when a format could not carry everything. Where all
+// connections were asked for it is as for one that cannot be used.
+func unfitError(err error, all, asJSON bool) error {
+	f := &fault{code: "ExportUnfit", exit: exitOther, msg: err.Error(), hint: "run: authsome export --format json", err: err}
+	if all {
+		f.exit = exitMissing
+	}
+	if asJSON {
+		f.hint = "run: authsome export --format shell"
+	}
+	return f
 }
 
 // variablePrefix is what the name of a variable may begin with.
