@@ -25,6 +25,7 @@ var edges = map[string][]string{
 	"":                        {"flows", "flows/imports", "injector", "provider", "vault", "vault/audit", "vault/secret"},
 	"ca":                      {},
 	"deploy":                  {}, // tests alone
+	"deploy/soak":             {}, // tests alone
 	"flows":                   {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
 	"flows/environ":           {},
 	"flows/imports":           {"flows", "provider", "vault/secret"},
