@@ -71,7 +71,7 @@ func inside(t *testing.T) bool {
 		return true
 	}
 	t.Parallel()
-	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-soak=" + soakFor.String(), "-report=" + *reportPath}
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.parallel=8", "-soak=" + soakFor.String(), "-report=" + *reportPath}
 	if deadline, ok := t.Deadline(); ok {
 		args = append(args, "-test.timeout="+time.Until(deadline).String())
 	}

@@ -47,7 +47,7 @@ func TestSoak(t *testing.T) {
 	}
 	s := newSoak(t)
 	s.run()
-	s.drain()
+	s.after = s.w.drain(s.before)
 	s.account()
 	if long() {
 		wantFlat(t, s.samples)
@@ -120,27 +120,29 @@ func (s *soak) granted() (n int) {
 // drain waits until the proxy is as it was before the load. What it keeps for
 // longer are connections to origins, each with the goroutines that read and
 // write it, and those must be gone after the time for which they are pooled.
-func (s *soak) drain() {
-	w := s.w
-	for _, c := range []string{"client", "intercept", "tunnel", "upgrade"} {
-		eventually(w.t, "no "+c+" connection is left", time.Minute, func() bool {
-			return w.metric("authsome_active_connections", `kind="`+c+`"`) == 0
+func (w *world) drain(before sample) (after sample) {
+	t := w.t
+	t.Helper()
+	for _, kind := range []string{"client", "intercept", "tunnel", "upgrade"} {
+		eventually(t, "no "+kind+" connection is left", time.Minute, func() bool {
+			return w.metric("authsome_active_connections", `kind="`+kind+`"`) == 0
 		})
 	}
 	within := time.Minute
 	if long() {
 		within = 4 * time.Minute
 	}
-	eventually(w.t, "the proxy is as it was before the load", within, func() bool {
-		s.after = w.measure()
+	eventually(t, "the proxy is as it was before the load", within, func() bool {
+		after = w.measure()
 		clients, origins := w.sockets()
 		if long() && origins > 0 {
 			return false
 		}
 		const slack = 4 // what the runtime and a scrape need
-		return clients == 0 && s.after.descriptors <= s.before.descriptors+int64(origins)+slack &&
-			s.after.goroutines <= s.before.goroutines+2*int64(origins)+slack
+		return clients == 0 && after.descriptors <= before.descriptors+int64(origins)+slack &&
+			after.goroutines <= before.goroutines+2*int64(origins)+slack
 	})
+	return after
 }
 
 // account compares what clients, the authorization servers and the proxy say.
