@@ -146,6 +146,8 @@ type Proxy struct {
 	ties   onceLog // hosts whose ties were reported
 	warned onceLog // refusals that were reported
 
+	unrecorded atomic.Bool // the last refusal's audit line could not be written
+
 	addresses addressBook // for redirected connections
 }
 

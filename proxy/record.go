@@ -41,7 +41,10 @@ func (p *Proxy) told(ref *Refusal, host string, err error) {
 		hint = refusals[ref.Code].hint
 	}
 	p.log.Log(context.Background(), level, "refused", "code", string(ref.Code), "host", host, "provider", ref.Provider, "cause", ref.cause, "hint", hint)
-	if err != nil {
+	switch {
+	case err == nil:
+		p.unrecorded.Store(false)
+	case !p.unrecorded.Swap(true): // once for each time that it goes wrong: every request meets the same full disk
 		p.log.Error("audit refusal", "code", string(ref.Code), "error", err)
 	}
 }
