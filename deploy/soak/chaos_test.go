@@ -52,6 +52,7 @@ func TestChaos(t *testing.T) {
 	}
 	c.load.end()
 	c.load.report(t)
+	t.Logf("meanwhile %v was done, and refused: %v", c.load.counts, c.load.refusals)
 	c.w.drain(c.before)
 	c.w.finish()
 }

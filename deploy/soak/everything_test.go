@@ -122,15 +122,6 @@ func (c *chaos) patiently(probe func(context.Context) error, wait time.Duration)
 	}
 }
 
-// login logs in to turn with its nth key, in a process of its own.
-func (w *world) login(n int) (output string, code int) {
-	path := w.secret("turn")
-	if err := os.WriteFile(path, fmt.Appendf(nil, "%sturn-%d", canary, n), 0o600); err != nil {
-		return err.Error(), -1
-	}
-	return w.run(nil, "login", "turn", "--force", "--secret-file", path)
-}
-
 // turns logs in with the nth key and waits for it to arrive.
 func (c *chaos) turns(t *testing.T, n int) {
 	t.Helper()

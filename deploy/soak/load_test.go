@@ -356,11 +356,7 @@ func (l *load) turns(every time.Duration) {
 	n := 0
 	l.every("login and logout", every, 1, func(ctx context.Context) error {
 		n++
-		key := l.w.secret("turn")
-		if err := os.WriteFile(key, fmt.Appendf(nil, "%sturn-%d", canary, n), 0o600); err != nil {
-			return err
-		}
-		if out, code := l.w.run(nil, "login", "turn", "--force", "--secret-file", key); code != 0 {
+		if out, code := l.w.login(n); code != 0 {
 			return fmt.Errorf("login: exit %d: %s", code, out)
 		}
 		if err := until(ctx, fmt.Sprintf("key %d", n)); err != nil {

@@ -117,7 +117,7 @@ func (i *internet) echo(t *testing.T, address string) {
 // apiKey is what the API's hosts want, turnKey what turn.example.test does.
 const apiKey = canary + "api"
 
-func turnKey(n int64) string { return fmt.Sprintf("%sturn-%d", canary, n) }
+func turnKey(n int) string { return fmt.Sprintf("%sturn-%d", canary, n) }
 
 // who says whose credential a request carries: "" when it carries none that
 // this host takes.

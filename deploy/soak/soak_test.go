@@ -123,6 +123,12 @@ func (s *soak) granted() (n int) {
 func (w *world) drain(before sample) (after sample) {
 	t := w.t
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			clients, origins := w.sockets()
+			t.Logf("before the load %+v, after it %+v, with %d connections of clients and %d to origins", before, after, clients, origins)
+		}
+	}()
 	for _, kind := range []string{"client", "intercept", "tunnel", "upgrade"} {
 		eventually(t, "no "+kind+" connection is left", time.Minute, func() bool {
 			return w.metric("authsome_active_connections", `kind="`+kind+`"`) == 0

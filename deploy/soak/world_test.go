@@ -137,6 +137,15 @@ func (w *world) must(args ...string) string {
 	return out
 }
 
+// login logs in to turn with its nth key, in a process of its own.
+func (w *world) login(n int) (output string, code int) {
+	path := w.secret("turn")
+	if err := os.WriteFile(path, []byte(turnKey(n)), 0o600); err != nil {
+		return err.Error(), -1
+	}
+	return w.run(nil, "login", "turn", "--force", "--secret-file", path)
+}
+
 var authorizeURL = regexp.MustCompile(`^\s+(https://\S+)$`)
 
 // approve logs in by authorization code, with a browser that agrees to all.
