@@ -14,7 +14,7 @@ import (
 
 // sample is what the proxy takes of the machine at one moment.
 type sample struct {
-	rss, heap, store, audit int64 // bytes
+	rss, live, store, audit int64 // bytes
 	descriptors, goroutines int64
 }
 
@@ -33,7 +33,7 @@ const mib = 1 << 20
 
 var quantities = []quantity{
 	{name: "RSS", of: func(s sample) int64 { return s.rss }, bytes: true, slack: 4 * mib},
-	{name: "heap in use", of: func(s sample) int64 { return s.heap }, bytes: true, slack: 4 * mib},
+	{name: "live heap", of: func(s sample) int64 { return s.live }, bytes: true, slack: mib},
 	{name: "descriptors", of: func(s sample) int64 { return s.descriptors }, slack: 10},
 	{name: "goroutines", of: func(s sample) int64 { return s.goroutines }, slack: 10},
 	{name: "store", of: func(s sample) int64 { return s.store }, bytes: true, slack: 64 << 10},
@@ -71,7 +71,8 @@ func (w *world) measure() (s sample) {
 		}
 	}
 	exposition := w.probe("/metrics")
-	s.heap = int64(sumOf(exposition, "go_memstats_heap_inuse_bytes"))
+	// What the last collection left: the next one is due at a multiple of it.
+	s.live = int64(sumOf(exposition, "go_memstats_next_gc_bytes") / (1 + sumOf(exposition, "go_gc_gogc_percent")/100))
 	s.goroutines = int64(sumOf(exposition, "go_goroutines"))
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
