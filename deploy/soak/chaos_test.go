@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -212,17 +211,20 @@ func (c *chaos) origin(t *testing.T, protocols ...string) {
 	stop()
 }
 
-// atOnce makes probes in advance, all at once: a fault that shows after ten
+// atOnce makes the first n probes all at once: a fault that shows after ten
 // seconds shows for all of them then.
 func atOnce(probe func(context.Context) error, n int) func(context.Context) error {
 	results := make(chan error, n)
-	var once sync.Once
+	asked := 0
 	return func(ctx context.Context) error {
-		once.Do(func() {
+		if asked == 0 {
 			for range n {
 				go func() { results <- probe(ctx) }()
 			}
-		})
+		}
+		if asked++; asked > n {
+			return probe(ctx)
+		}
 		return <-results
 	}
 }

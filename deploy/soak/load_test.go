@@ -51,12 +51,12 @@ func newLoad(w *world) *load {
 	return l
 }
 
-// errNothing is returned by work that was not done, and does not count.
-var errNothing = errors.New("nothing was done")
-
 // every does work again and again, with a pause in between. Work that was begun
 // is finished.
 func (l *load) every(kind string, interval time.Duration, workers int, work func(context.Context) error) {
+	l.mu.Lock()
+	l.counts[kind] += 0 // that nothing was done shows, too
+	l.mu.Unlock()
 	for range workers {
 		l.workers.Go(func() {
 			for pause(l.ctx, interval/2+rand.N(interval)) {
@@ -73,7 +73,6 @@ func (l *load) note(kind string, began time.Time, err error) {
 	defer l.mu.Unlock()
 	var r *refused
 	switch {
-	case errors.Is(err, errNothing):
 	case err == nil:
 		l.counts[kind]++
 	case errors.As(err, &r) && l.mayRefuse(r.code, began):

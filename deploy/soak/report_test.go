@@ -46,7 +46,7 @@ func (s *soak) write(path string) {
 	err := template.Must(template.New("").Parse(reportText)).Execute(out, map[string]any{
 		"Date": s.began.UTC().Format("2006-01-02"), "Lasts": s.lasts, "Machine": machine(), "Load": loadAverage(),
 		"Quantities": rows, "Work": work, "Requests": int(s.requests), "Injected": int(s.injected),
-		"Refreshes": int(s.refreshs), "Late": s.late, "HangUps": s.hangUps, "Turns": s.load.counts["login and logout"],
+		"Refreshes": int(s.refreshes), "Late": s.late, "HangUps": s.hangUps, "Turns": s.load.counts["login and logout"],
 		"Effect": median(s.load.effect).Round(time.Millisecond), "Slowest": slices.Max(append(s.load.effect, 0)).Round(time.Millisecond),
 		"Unexpected": s.load.failures, "Processor": fmt.Sprintf("%.0f s", s.cpu), "Samples": len(s.samples), "WarmUp": min(warmUp, s.lasts/4),
 		"Margin": int(margin * 100),

@@ -22,20 +22,21 @@ const (
 
 // soak is a run, and what came of it.
 type soak struct {
-	w        *world
-	load     *load
-	lasts    time.Duration
-	before   sample
-	samples  []sample
-	after    sample
-	hangUps  int
-	grants   int // of the authorization server, during the load
-	late     int // tokens that arrived at an origin after their time
-	requests float64
-	injected float64
-	refreshs float64
-	cpu      float64 // seconds of the proxy
-	began    time.Time
+	w         *world
+	load      *load
+	lasts     time.Duration
+	before    sample
+	samples   []sample
+	after     sample
+	hangUps   int
+	grants    int // of the authorization server, during the load
+	late      int // tokens that arrived at an origin after their time
+	requests  float64
+	injected  float64
+	refused   float64
+	refreshes float64
+	cpu       float64 // seconds of the proxy
+	began     time.Time
 }
 
 // TestSoak runs one authsome proxy under everything that agents do, all at
@@ -165,9 +166,9 @@ func (s *soak) account() {
 			t.Errorf("%s: got %g, want 0", metric, got)
 		}
 	}
-	s.refreshs = sumOf(exposition, "authsome_refresh_total", `outcome="ok"`)
-	if int(s.refreshs) != s.grants {
-		t.Errorf("the proxy counts %g refreshes, the authorization servers %d", s.refreshs, s.grants)
+	s.refreshes = sumOf(exposition, "authsome_refresh_total", `outcome="ok"`)
+	if int(s.refreshes) != s.grants {
+		t.Errorf("the proxy counts %g refreshes, the authorization servers %d", s.refreshes, s.grants)
 	}
 	// Half a token's life before its end it is renewed.
 	if want := int(s.lasts/(tokenLife/2)) * 2 / 3; s.grants < want {
@@ -180,6 +181,7 @@ func (s *soak) account() {
 		}
 	}
 	s.requests, s.injected = sumOf(exposition, "authsome_requests_total"), sumOf(exposition, "authsome_requests_total", `outcome="injected"`)
+	s.refused = sumOf(exposition, "authsome_refusals_total")
 	s.cpu = sumOf(exposition, "process_cpu_seconds_total")
 	s.accountRefusals(exposition)
 	for _, kind := range s.load.kinds() {
@@ -216,5 +218,8 @@ func (s *soak) count() {
 	injected := s.w.entries(func(e audit.Event) bool { return e.Event == "inject" && e.Outcome == audit.OK })
 	if injected != int(s.injected) {
 		s.w.t.Errorf("the audit log has %d injections, the metrics %g", injected, s.injected)
+	}
+	if got := s.w.entries(func(e audit.Event) bool { return e.Event == "refuse" }); got != int(s.refused) {
+		s.w.t.Errorf("the audit log has %d refusals, the metrics %g", got, s.refused)
 	}
 }
