@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 net/http has a successor to what is deprecated here, which refuses to send :protocol.
+
 package proxy_test
 
 import (
