@@ -217,12 +217,12 @@ func CheckKey(def *provider.Definition, key secret.Text) error {
 func keyShape(def *provider.Definition, key secret.Text) error {
 	value := key.Reveal()
 	switch {
-	case value == "":
+	case strings.TrimSpace(value) == "":
 		return fmt.Errorf("%w: it is empty", ErrBadSecret)
+	case !utf8.ValidString(value): // JSON could not carry it
+		return fmt.Errorf("%w: it is no text in UTF-8", ErrBadSecret)
 	case strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 		return fmt.Errorf("%w: it holds a line break or another control character", ErrBadSecret)
-	case !utf8.ValidString(value): // JSON could not carry it
-		return fmt.Errorf("%w: it is not UTF-8 text", ErrBadSecret)
 	case value == def.Placeholder(), strings.Contains(value, "authsome-proxy-managed"):
 		return fmt.Errorf("%w: it is the placeholder that authsome gives to a child, not a key", ErrBadSecret)
 	}

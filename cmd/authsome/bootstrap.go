@@ -70,7 +70,7 @@ func (b *bootstrap) login(ctx context.Context, name connectionName, src credenti
 		return src.fault(err, "")
 	}
 	in := flows.Login{Provider: entry, Connection: src.Connection, BaseURL: src.BaseURL, Scopes: src.Scopes, ClientID: src.ClientID, Force: true}
-	key, err := b.secret(src, entry, &in)
+	key, err := b.secret(ctx, src, entry, &in)
 	if err != nil {
 		return err
 	}
@@ -95,12 +95,12 @@ func (b *bootstrap) login(ctx context.Context, name connectionName, src credenti
 }
 
 // secret reads a source's secret, and its client id into in.
-func (b *bootstrap) secret(src credentialSource, entry *provider.Entry, in *flows.Login) (secret.Text, error) {
+func (b *bootstrap) secret(ctx context.Context, src credentialSource, entry *provider.Entry, in *flows.Login) (secret.Text, error) {
 	if entry.AuthType == provider.AuthAPIKey {
 		if src.ClientID != "" || src.ClientIDFile != "" || src.Scopes != nil {
 			return secret.Text{}, src.fault(fmt.Errorf("%w: %s takes an API key: no client id, no scopes", flows.ErrBadInput, src.Provider), "give secret_file alone")
 		}
-		key, found, err := b.app.givenKey(entry, src.SecretFile)
+		key, found, err := b.app.givenKey(ctx, entry, src.SecretFile)
 		if err == nil && !found {
 			err = &fault{code: "CredentialMissing", exit: exitMissing, msg: "no secret", hint: "give secret_file"}
 		}
@@ -110,7 +110,7 @@ func (b *bootstrap) secret(src credentialSource, entry *provider.Entry, in *flow
 		return key, nil
 	}
 	if src.ClientIDFile != "" {
-		id, err := b.app.readSecretFile(src.ClientIDFile)
+		id, err := b.app.readSecretFile(ctx, src.ClientIDFile)
 		if err != nil {
 			return id, src.fault(err, "")
 		}
@@ -119,7 +119,7 @@ func (b *bootstrap) secret(src credentialSource, entry *provider.Entry, in *flow
 	if src.SecretFile == "" {
 		return secret.Text{}, nil // the definition's variables may have it
 	}
-	key, err := b.app.readSecretFile(src.SecretFile)
+	key, err := b.app.readSecretFile(ctx, src.SecretFile)
 	if err != nil {
 		return key, src.fault(err, "")
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -204,13 +203,13 @@ func (a *app) adopt(ctx context.Context, client *authsome.Client, one imports.Fo
 func (a *app) readSource(ctx context.Context, client *authsome.Client, source string) ([]imports.Found, []imports.Skipped, error) {
 	switch source {
 	case "gh":
-		b, err := a.readImport(filepath.Join(ghConfigDir(a.getenv), "hosts.yml"))
+		b, err := a.readImport(ctx, filepath.Join(ghConfigDir(a.getenv), "hosts.yml"))
 		if err != nil {
 			return nil, nil, err
 		}
 		return imports.FromGH(b, ghToken(ctx))
 	case "gcloud":
-		b, err := a.readImport(gcloudFile(a.getenv))
+		b, err := a.readImport(ctx, gcloudFile(a.getenv))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -223,7 +222,7 @@ func (a *app) readSource(ctx context.Context, client *authsome.Client, source st
 		}
 		return predecessor.Read(ctx, source, client.Profile, a.now(), oldKeyring(ctx))
 	}
-	b, err := a.readImport(source)
+	b, err := a.readImport(ctx, source)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -234,17 +233,8 @@ func (a *app) readSource(ctx context.Context, client *authsome.Client, source st
 // importBytes is more than any of the files is.
 const importBytes = 4 << 20
 
-func (a *app) readImport(path string) ([]byte, error) {
-	r := a.stdin
-	if path != "-" {
-		f, stop, err := a.openFile(path)
-		if err != nil {
-			return nil, err
-		}
-		defer stop()
-		r = f
-	}
-	b, err := io.ReadAll(io.LimitReader(r, importBytes+1))
+func (a *app) readImport(ctx context.Context, path string) ([]byte, error) {
+	b, err := a.readInput(ctx, path, importBytes+1)
 	if err == nil && len(b) > importBytes {
 		err = fmt.Errorf("%w: it is larger than 4 MiB", imports.ErrFormat)
 	}

@@ -2,11 +2,50 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 )
 
-// input is stdin whose reads end with the context. A read that waits for a
+// readInput reads at most limit bytes of a file that the user named; "-" is
+// stdin. It ends with the context: to open a pipe waits for a writer, and to
+// read one for its end.
+func (a *app) readInput(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(io.LimitReader(a.stdin, limit))
+	}
+	type opened struct {
+		file *os.File
+		err  error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		file, err := os.Open(path)
+		done <- opened{file, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case got := <-done:
+		if got.err != nil {
+			return nil, got.err
+		}
+		defer got.file.Close()
+		return io.ReadAll(io.LimitReader(&input{ctx, got.file}, limit))
+	}
+}
+
+// withoutPath drops the path from a file system error, for messages that name it.
+func withoutPath(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// input is a stream whose reads end with the context. A read that waits for a
 // person, or for a pipe that nobody writes to, ends for no signal otherwise.
 type input struct {
 	ctx context.Context
@@ -30,32 +69,5 @@ func (i *input) Read(p []byte) (int, error) {
 		return 0, i.ctx.Err()
 	case got := <-done:
 		return copy(p, buf[:got.n]), got.err
-	}
-}
-
-// openFile opens a file that is read as stdin is, so that a pipe that nobody writes
-// to does not outwait a signal: it waits when it is opened as well.
-func (a *app) openFile(path string) (r io.Reader, stop func() error, err error) {
-	ctx := context.Background()
-	if in, ok := a.stdin.(*input); ok {
-		ctx = in.ctx
-	}
-	type answer struct {
-		f   *os.File
-		err error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		f, err := os.Open(path)
-		done <- answer{f, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	case got := <-done:
-		if got.err != nil {
-			return nil, nil, got.err
-		}
-		return &input{ctx, got.f}, got.f.Close, nil
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -126,7 +125,7 @@ func (a *app) loginKey(ctx context.Context, client *authsome.Client, in flows.Lo
 		return nil, &fault{code: "Usage", exit: exitUsage, msg: in.Provider.Name + " takes an API key: --flow, --client-id and --scopes are for OAuth",
 			hint: "run: authsome login " + in.Provider.Name}
 	}
-	key, found, err := a.givenKey(in.Provider, f.secretFile)
+	key, found, err := a.givenKey(ctx, in.Provider, f.secretFile)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +160,7 @@ func (a *app) loginOAuth(ctx context.Context, client *authsome.Client, in flows.
 				hint: "run: authsome login " + in.Provider.Name + " --client-id ID --secret-file FILE"}
 		}
 		var err error
-		if in.ClientSecret, err = a.readSecretFile(f.secretFile); err != nil {
+		if in.ClientSecret, err = a.readSecretFile(ctx, f.secretFile); err != nil {
 			return nil, err
 		}
 	}
@@ -194,7 +193,7 @@ func (a *app) loggedIn(status string, c *flows.Connection) error {
 }
 
 // givenKey gets an API key from where nobody has to be asked.
-func (a *app) givenKey(entry *provider.Entry, file string) (key secret.Text, found bool, err error) {
+func (a *app) givenKey(ctx context.Context, entry *provider.Entry, file string) (key secret.Text, found bool, err error) {
 	variable := ""
 	if entry.APIKey != nil {
 		variable = entry.APIKey.EnvVar
@@ -209,36 +208,21 @@ func (a *app) givenKey(entry *provider.Entry, file string) (key secret.Text, fou
 	if file == "" {
 		return secret.Text{}, false, nil
 	}
-	key, err = a.readSecretFile(file)
+	key, err = a.readSecretFile(ctx, file)
 	return key, true, err
 }
 
 // secretFileBytes is more than any key; a larger file is the wrong file.
 const secretFileBytes = 64 << 10
 
-func (a *app) readSecretFile(path string) (secret.Text, error) {
+func (a *app) readSecretFile(ctx context.Context, path string) (secret.Text, error) {
 	bad := func(err error) (secret.Text, error) {
 		return secret.Text{}, &fault{code: "CredentialMissing", exit: exitMissing, msg: fmt.Sprintf("secret file %s: %v", path, err),
 			hint: "give a readable file that holds the secret alone", err: err}
 	}
-	r := a.stdin
-	if path != "-" {
-		f, stop, err := a.openFile(path)
-		if errors.Is(err, context.Canceled) {
-			return secret.Text{}, err
-		}
-		if err != nil {
-			return bad(errors.Unwrap(err))
-		}
-		defer stop()
-		r = f
-	}
-	b, err := io.ReadAll(io.LimitReader(r, secretFileBytes+1))
-	if errors.Is(err, context.Canceled) {
-		return secret.Text{}, err
-	}
+	b, err := a.readInput(ctx, path, secretFileBytes+1)
 	if err != nil {
-		return bad(err)
+		return bad(withoutPath(err))
 	}
 	if len(b) > secretFileBytes {
 		return bad(errors.New("it is larger than 64 KiB"))

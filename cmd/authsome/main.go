@@ -15,6 +15,8 @@ func main() {
 	// With an empty list, NotifyContext would take every signal.
 	if heeded := notIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT); len(heeded) > 0 {
 		ctx, stop = signal.NotifyContext(ctx, heeded...)
+		// The second one ends the process, should the first not be heeded.
+		context.AfterFunc(ctx, stop)
 	}
 	code := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
+	"os"
 	"strings"
 
+	"authsome"
 	"authsome/provider"
 
 	"github.com/spf13/cobra"
@@ -24,13 +28,13 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 			if err != nil {
 				return err
 			}
-			b, err := a.readDefinition(args[0])
+			b, err := a.readDefinition(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			def, err := provider.Parse(b)
 			if err != nil {
-				return &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("%s: %v", args[0], err), hint: "mend the file and register it again", err: err}
+				return &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("%s: %v", inputName(args[0]), err), hint: "mend the file and register it again", err: err}
 			}
 			if !yes && !force && !a.json {
 				a.showEndpoints(def)
@@ -39,6 +43,9 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 				}
 			}
 			entry, err := provider.Register(client.Home.ProvidersDir(), b, force)
+			if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) {
+				err = fmt.Errorf("%w: %w", authsome.ErrHome, err)
+			}
 			if err != nil {
 				return err
 			}
@@ -69,24 +76,24 @@ func (a *app) agree(question string, stdinRead bool) bool {
 	return yes
 }
 
-// definitionBytes is more than any definition.
+// definitionBytes is more than any definition; provider.Parse says so of what
+// is longer still.
 const definitionBytes = 1 << 20
 
-func (a *app) readDefinition(path string) ([]byte, error) {
-	r := a.stdin
-	if path != "-" {
-		f, stop, err := a.openFile(path)
-		if err != nil {
-			return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: err.Error(), hint: "give the path of a definition file, or - for stdin", err: err}
-		}
-		defer stop()
-		r = f
-	}
-	b, err := io.ReadAll(io.LimitReader(r, definitionBytes))
+func (a *app) readDefinition(ctx context.Context, path string) ([]byte, error) {
+	b, err := a.readInput(ctx, path, definitionBytes+1)
 	if err != nil {
-		return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("read %s: %v", path, err), hint: "give the path of a definition file, or - for stdin", err: err}
+		return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("read %s: %v", inputName(path), withoutPath(err)), hint: "give the path of a definition file, or - for stdin", err: err}
 	}
 	return b, nil
+}
+
+// inputName is how messages call what was read.
+func inputName(path string) string {
+	if path == "-" {
+		return "stdin"
+	}
+	return path
 }
 
 func (a *app) showEndpoints(def *provider.Definition) {

@@ -75,7 +75,7 @@ func (a *app) rekey(ctx context.Context, f rekeyFlags) error {
 	target := orElse(f.mode, was)
 	before := a.options("")
 	before.Passphrase = onceAsked(before.Passphrase)
-	after, err := a.afterRekey(before, f)
+	after, err := a.afterRekey(ctx, before, f)
 	if err != nil {
 		return err
 	}
@@ -105,13 +105,13 @@ func (a *app) rekey(ctx context.Context, f rekeyFlags) error {
 
 // afterRekey are the options with which profiles open that are done: with
 // another passphrase where a mode is asked for, and the same where it is not.
-func (a *app) afterRekey(before authsome.Options, f rekeyFlags) (authsome.Options, error) {
+func (a *app) afterRekey(ctx context.Context, before authsome.Options, f rekeyFlags) (authsome.Options, error) {
 	after := before
 	after.Passphrase = func(ctx context.Context, _ bool) (secret.Text, error) { return before.Passphrase(ctx, f.mode != "") }
 	if f.secretFile == "" {
 		return after, nil
 	}
-	text, err := a.readSecretFile(f.secretFile)
+	text, err := a.readSecretFile(ctx, f.secretFile)
 	if err != nil {
 		return after, err
 	}
