@@ -120,7 +120,8 @@ func DefaultHome(getenv func(string) string) (string, error) {
 	if user == "" {
 		var err error
 		if user, err = os.UserHomeDir(); err != nil {
-			return "", fmt.Errorf("%w: set AUTHSOME_HOME: %w", ErrHome, err)
+			return "", &FileError{Path: "AUTHSOME_HOME", Err: fmt.Errorf("%w: neither it nor HOME is set", ErrHome),
+				Next: "set AUTHSOME_HOME to a directory"}
 		}
 	}
 	return filepath.Join(user, ".authsome"), nil
@@ -151,7 +152,7 @@ func OpenHome(dir string) (h *Home, created bool, err error) {
 			return nil, false, err
 		}
 	}
-	if _, err := os.Stat(h.profileFile(h.Config.DefaultProfile)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.Profile(h.Config.DefaultProfile); errors.Is(err, ErrNoProfile) {
 		if err := h.CreateProfile(h.Config.DefaultProfile, ""); err != nil {
 			return nil, false, err
 		}
@@ -165,9 +166,47 @@ func makeDir(dir string) error {
 		if errors.Is(err, syscall.ENOTDIR) {
 			next = "set AUTHSOME_HOME to a directory, or move the file away"
 		}
+		if nowhere := leadsNowhere(dir); nowhere != nil {
+			return nowhere
+		}
 		return &FileError{Path: dir, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: next}
 	}
 	return nil
+}
+
+// leadsNowhere is the error of a link whose target is missing, nil for anything
+// else. What it led to, perhaps a disk that is not mounted, must not be taken
+// for something that was never made.
+func leadsNowhere(path string) error {
+	target, err := os.Readlink(path)
+	if err != nil {
+		return nil
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return &FileError{Path: path, Err: fmt.Errorf("%w: it is a link to %s, which does not exist", ErrHome, target),
+		Next: "bring back what it leads to, or remove the link"}
+}
+
+// readFile reads a file of the home. Its error matches fs.ErrNotExist, or else is
+// a *FileError. Only regular files are opened: a pipe would wait for a writer.
+func readFile(path string) ([]byte, error) {
+	if err := leadsNowhere(path); err != nil {
+		return nil, err
+	}
+	var b []byte
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("it is not a regular file (%s)", info.Mode().Type())
+	}
+	if err == nil {
+		b, err = os.ReadFile(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make it a file that you can read"}
+	}
+	return b, err
 }
 
 // cause drops the path from a file system error: FileError names it already.
@@ -181,9 +220,9 @@ func cause(err error) error {
 
 func (h *Home) checkVersion() (created bool, err error) {
 	path := filepath.Join(h.Dir, "version")
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+		return false, err
 	}
 	if v := strings.TrimSpace(string(b)); v != layoutVersion && imports.IsPredecessor(h.Dir) {
 		return false, &FileError{Path: h.Dir, Err: fmt.Errorf("%w: it is a home of the Python authsome", ErrConfig),
@@ -203,13 +242,13 @@ func (h *Home) configPath() string { return filepath.Join(h.Dir, "config.json") 
 
 func (h *Home) loadConfig() error {
 	path := h.configPath()
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		h.Config = HomeConfig{SpecVersion: 1, DefaultProfile: "default", Encryption: Encryption{Mode: "local_key"}}
 		return h.SaveConfig()
 	}
 	if err != nil {
-		return &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+		return err
 	}
 	if err := decodeFile(path, b, &h.Config); err != nil {
 		return err
@@ -286,7 +325,11 @@ func writeJSON(path string, v any) error {
 }
 
 // writeFile replaces a file as a whole: a crash leaves the old or the new one.
+// What a link leads to is replaced, not the link.
 func writeFile(path string, b []byte) error {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	wrap := func(err error) error {
 		return &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)),
 			Next: "check the disk's free space and the directory's permissions"}
@@ -377,13 +420,13 @@ func (h *Home) Profile(name string) (ProfileInfo, error) {
 		return info, fmt.Errorf("%w: profile: %w", flows.ErrBadName, err)
 	}
 	path := h.profileFile(name)
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		known, _ := h.Profiles() // only to suggest one
 		return info, &NoProfileError{Name: name, Suggestions: provider.Suggest(name, known)}
 	}
 	if err != nil {
-		return info, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make the file readable"}
+		return info, err
 	}
 	return info, decodeFile(path, b, &info)
 }

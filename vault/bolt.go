@@ -163,6 +163,13 @@ func (b *Bolt) acquire(ctx context.Context, write bool) (*os.File, error) {
 // openFile opens the regular file at the path and narrows its permissions.
 func (b *Bolt) openFile(flags int) (*os.File, error) {
 	info, err := os.Stat(b.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A link that leads nowhere, to a disk that is not mounted perhaps, is no
+		// store that was never made.
+		if target, linkErr := os.Readlink(b.path); linkErr == nil {
+			return nil, fmt.Errorf("it is a link to %s, which does not exist", target)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -85,25 +85,25 @@ func (w *localKey) needed(ctx context.Context) bool {
 
 // read returns the keys in the file, the one in use first.
 func (w *localKey) read() ([][]byte, error) {
-	file, err := os.Open(w.path)
+	info, err := os.Stat(w.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %s does not exist; put it back from a backup", ErrKeyMissing, w.path)
 	}
 	if err != nil {
-		return nil, &StoreError{Op: "open key of", Path: w.path, Err: bare(err)}
+		return nil, w.unavailable("read", err)
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, &StoreError{Op: "open key of", Path: w.path, Err: bare(err)}
-	}
-	if !info.Mode().IsRegular() {
+	if !info.Mode().IsRegular() { // to open a pipe would wait for a writer
 		return nil, fmt.Errorf("%w: key file %s is not a regular file", ErrWrongKey, w.path)
 	}
+	file, err := os.Open(w.path)
+	if err != nil {
+		return nil, w.unavailable("read", err)
+	}
+	defer file.Close()
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := file.Chmod(0o600); err != nil {
-			return nil, fmt.Errorf("key file %s can be read by others, and that cannot be changed (%w); run chmod 600 as its owner",
-				w.path, bare(err))
+			return nil, fmt.Errorf("%w: key file %s can be read by others, and that cannot be changed (%w); run chmod 600 as its owner",
+				ErrUnavailable, w.path, bare(err))
 		}
 	}
 	text := make([]byte, maxKeyFileBytes)
@@ -125,9 +125,14 @@ func (w *localKey) create() error {
 	_, _ = rand.Read(key) // never fails; see crypto/rand
 	text := base64.StdEncoding.EncodeToString(key) + "\n"
 	if err := createFile(w.path, []byte(text)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("create key file: %w", err)
+		return w.unavailable("create", err)
 	}
 	return nil
+}
+
+// unavailable says what could not be done to the key file.
+func (w *localKey) unavailable(op string, err error) error {
+	return fmt.Errorf("%w: %s key file %s: %w%s", ErrUnavailable, op, w.path, bare(err), advice(err))
 }
 
 // RotateLocalKey puts a new key in front of those in the key file at path.
