@@ -3,6 +3,9 @@ package flows
 import (
 	"errors"
 	"fmt"
+
+	"authsome/vault"
+	"authsome/vault/audit"
 )
 
 // Sentinels, matched with errors.Is.
@@ -71,6 +74,9 @@ func (e *ConnectionError) RefusalCode() string {
 }
 
 func connectionError(provider, connection string, err error) *ConnectionError {
+	if errors.Is(err, vault.ErrUnavailable) || errors.Is(err, audit.ErrUnavailable) {
+		return &ConnectionError{Provider: provider, Connection: connection, Err: err} // no login mends a disk
+	}
 	next := "run: authsome login " + provider
 	if connection != "" && connection != DefaultConnection {
 		next += " --connection " + connection

@@ -90,7 +90,11 @@ type NotFoundError struct {
 
 // Error names what was asked for.
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("provider %q not found", e.Name)
+	name := e.Name
+	if len(name) > maxNameBytes { // the line is for a person to read
+		name = name[:maxNameBytes] + "…"
+	}
+	return fmt.Sprintf("provider %q not found", name)
 }
 
 // Is matches [ErrNotFound].

@@ -97,7 +97,7 @@ func (own *ownFiles) read(dir string, bundled map[string]*bundle) []error {
 func readDefinition(path, name string) (*Definition, error) {
 	data, err := readFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read provider definition: %w", err)
+		return nil, Errors{{File: path, Msg: "cannot be read: " + cause(err).Error()}}
 	}
 	def, err := Parse(data)
 	if err != nil {
@@ -120,7 +120,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file; move it away", path)
+		return nil, errors.New("it is not a regular file")
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -128,6 +128,15 @@ func readFile(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, maxDefinitionBytes+1))
+}
+
+// cause drops the path from a file system error: [Error] names it already.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 // inFile adds the file to the errors of a definition.

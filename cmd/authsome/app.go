@@ -196,9 +196,9 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
-// warn prints a warning. --quiet does not hide it.
+// warn prints a warning, on one line. --quiet does not hide it.
 func (a *app) warn(format string, args ...any) {
-	fmt.Fprintln(a.stderr, a.style(yellow, "warning:")+" "+fmt.Sprintf(format, args...))
+	a.plain(a.style(yellow, "warning:") + " " + oneLine(fmt.Sprintf(format, args...)))
 }
 
 // emit prints the one JSON value of a command that was asked for JSON.

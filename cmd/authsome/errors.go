@@ -68,7 +68,7 @@ var classes = []struct {
 	{provider.ErrExists, "ProviderExists", exitOther, "add --force to replace it"},
 	{authsome.ErrNoProfile, "ProfileNotFound", exitOther, ""},
 	{authsome.ErrConfig, "ConfigInvalid", exitOther, ""},
-	{authsome.ErrHome, "StoreUnavailable", exitStore, ""},
+	{authsome.ErrHome, "StoreUnavailable", exitStore, "check the disk's free space and the permissions of the authsome home"},
 	{vault.ErrLocked, "StoreUnavailable", exitStore, "another process holds the store; try again"},
 	{vault.ErrWrongKey, "StoreUnavailable", exitStore, "nothing was changed; only the key that the vault was made with opens it"},
 	{vault.ErrKeyMissing, "StoreUnavailable", exitStore, "nothing was changed; only the key that the vault was made with opens it"},
@@ -104,7 +104,7 @@ func describe(err error) *fault {
 	}
 	var corrupt *vault.CorruptError
 	if errors.As(err, &corrupt) {
-		out.hint = "nothing was changed"
+		out.hint = "nothing was changed; run: authsome vault check"
 	}
 	var definition *provider.Error
 	if out.code == "Error" && errors.As(err, &definition) {
@@ -139,7 +139,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	f := describe(err)
 	a.nameConnections(ctx, err, f)
-	msg := strings.ReplaceAll(strings.TrimSpace(f.msg), "\n", "; ")
+	msg := oneLine(f.msg)
 	if a.json && !a.printed {
 		a.emit(jsonError{f.code, msg, f.hint})
 		return f.exit
@@ -175,6 +175,11 @@ func (a *app) nameConnections(ctx context.Context, err error, f *fault) {
 	} else {
 		f.hint = "there are: " + strings.Join(names, ", ") + "; " + f.hint
 	}
+}
+
+// oneLine joins the lines of a text. Errors that were joined have several.
+func oneLine(text string) string {
+	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 }
 
 func (a *app) plain(line string) { fmt.Fprintln(a.stderr, line) }
