@@ -14,6 +14,9 @@ func newInit(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := client.Vault.Init(cmd.Context()); err != nil {
+				return err
+			}
 			if client.Created {
 				if err := client.Record("init", "", ""); err != nil {
 					return err

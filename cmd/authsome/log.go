@@ -42,25 +42,29 @@ well, print one JSON value on each line.`,
 			if f.name != "" && !slices.Contains(auditEvents, f.name) {
 				return misspelled(cmd, fmt.Sprintf("--event %q: there is no such event", f.name), f.name, auditEvents)
 			}
-			client, err := a.open(cmd.Context())
+			// Without the vault: what happened can be read though it does not open.
+			home, err := a.home()
 			if err != nil {
 				return err
 			}
 			if !f.allProfiles {
-				filter.Profile = client.Profile
+				filter.Profile = a.profileIn(home)
+				if _, err := home.Profile(filter.Profile); err != nil {
+					return err
+				}
 			}
-			events, err := a.readAudit(client.Home.AuditPath(), filter, f.lines)
+			events, err := a.readAudit(home.AuditPath(), filter, f.lines)
 			if err != nil {
 				return err
 			}
 			if f.follow {
-				return a.followAudit(cmd.Context(), client.Home.AuditPath(), filter, events, f.allProfiles)
+				return a.followAudit(cmd.Context(), home.AuditPath(), filter, events, f.allProfiles)
 			}
 			if a.json {
 				return a.emit(events)
 			}
 			if len(events) == 0 {
-				a.noEntries(client, filter)
+				a.noEntries(home, filter)
 			}
 			return a.printEvents(events, f.allProfiles)
 		},
@@ -227,9 +231,10 @@ func auditRest(e audit.Event, profile bool) string {
 }
 
 // noEntries says that nothing was found, and why that may be.
-func (a *app) noEntries(client *authsome.Client, filter audit.Filter) {
+func (a *app) noEntries(home *authsome.Home, filter audit.Filter) {
 	var unknown *provider.NotFoundError
-	if _, err := client.Registry.Lookup(filter.Provider); filter.Provider != "" && errors.As(err, &unknown) {
+	registry, _ := provider.Load(home.ProvidersDir()) // doctor says which definitions are bad
+	if _, err := registry.Lookup(filter.Provider); filter.Provider != "" && errors.As(err, &unknown) {
 		a.say("No entries, and %v (%s).", err, unknown.Hint())
 		return
 	}
