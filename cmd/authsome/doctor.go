@@ -223,7 +223,7 @@ var probes = []probe{
 	{"wget", []string{"wget", "-qO-", "$URL"}, "", ""},
 	{"git", []string{"git", "ls-remote", "$URL"}, "", ""},
 	{"python3", []string{"python3", "-c", "import urllib.request; urllib.request.urlopen('$URL').read()"}, "", ""},
-	{"node", []string{"node", "-e", "fetch('$URL').then(r => r.text()).catch(e => { console.error(e); process.exit(1) })"}, "",
+	{"node", []string{"node", "-e", "fetch('$URL').then(r => r.text()).catch(e => { console.error(String(e.cause ?? e)); process.exit(1) })"}, "",
 		"Node reads its proxy from the environment from 22.21 and 24.5 on; older ones need a proxy agent in the program, or run --isolate"},
 	{"ruby", []string{"ruby", "-rnet/http", "-e", "Net::HTTP.get(URI('$URL'))"}, "", ""},
 	{"php", []string{"php", "-r", "$c = curl_init('$URL'); curl_setopt($c, CURLOPT_RETURNTRANSFER, true); curl_exec($c);"}, "", "install PHP's curl extension: its streams read no proxy variable"},
