@@ -8,20 +8,30 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// forwarded are the signals that a run passes on to its child.
-var forwarded = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
-	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT}
+// forwarded are the signals that a run passes on to its child. To be stopped is
+// left to the terminal when the child is in a pid namespace: it cannot be seen
+// from outside whether it has stopped.
+func forwarded(isolated bool) []os.Signal {
+	signals := []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
+		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT}
+	if !isolated {
+		signals = append(signals, syscall.SIGTSTP)
+	}
+	return signals
+}
 
 // fromTerminal reports whether a signal was sent by the terminal to its whole
 // foreground process group, and so to the child already. Passing it on would
-// make one Ctrl-C two.
+// make one Ctrl-C two. To be stopped or continued twice is the same as once, so
+// those signals are always passed on.
 func fromTerminal(sig os.Signal) bool {
 	switch sig {
-	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH, syscall.SIGCONT:
+	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH:
 	default:
 		return false
 	}
@@ -59,6 +69,31 @@ func keepForeground() (restore func()) {
 		signal.Ignore(syscall.SIGTTOU) // which would stop us for asking from the background
 		defer signal.Reset(syscall.SIGTTOU)
 		unix.IoctlSetPointerInt(int(tty.Fd()), unix.TIOCSPGRP, syscall.Getpgrp())
+	}
+}
+
+// pass sends a signal on to the child, which may just have ended.
+func pass(child *process, sig os.Signal) {
+	if !fromTerminal(sig) {
+		child.signal(sig)
+	}
+	if sig == syscall.SIGTSTP {
+		suspend(child.pid)
+	}
+}
+
+// suspendTime is how long a child may take to restore the terminal before it
+// stops.
+const suspendTime = time.Second
+
+// suspend stops us once the child has stopped, so that the shell takes the
+// terminal back. A child that does not stop keeps its proxy.
+func suspend(child int) {
+	for from := time.Now(); time.Since(from) < suspendTime; time.Sleep(5 * time.Millisecond) {
+		if stopped(child) {
+			syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
+			return
+		}
 	}
 }
 

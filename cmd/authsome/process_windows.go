@@ -10,9 +10,9 @@ import (
 
 // forwarded are the signals that a run passes on to its child. The console
 // sends Ctrl-C to every process that it has.
-var forwarded = []os.Signal{os.Interrupt}
+func forwarded(bool) []os.Signal { return []os.Signal{os.Interrupt} }
 
-func fromTerminal(os.Signal) bool { return true }
+func pass(*process, os.Signal) {}
 
 // keepForeground does nothing: the console has no foreground group.
 func keepForeground() (restore func()) { return func() {} }

@@ -92,7 +92,7 @@ func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
 	// From here on a signal is the child's, though it may have to wait for it:
 	// to die of one now would leave files behind.
 	signals := make(chan os.Signal, 16)
-	if heeded := notIgnored(forwarded...); len(heeded) > 0 {
+	if heeded := notIgnored(forwarded(f.isolate)...); len(heeded) > 0 {
 		signal.Notify(signals, heeded...)
 		defer signal.Stop(signals)
 	}
@@ -265,9 +265,7 @@ func (s *session) child(ctx context.Context, path string, argv []string, signals
 	for {
 		select {
 		case sig := <-signals:
-			if !fromTerminal(sig) {
-				p.signal(sig) // the child may just have ended
-			}
+			pass(p, sig)
 		case code := <-done:
 			if err := s.ended(code, audit.OK); err != nil {
 				s.app.warn("the end of the run is not on record: %v", err)
@@ -279,6 +277,7 @@ func (s *session) child(ctx context.Context, path string, argv []string, signals
 
 // process is the command under way.
 type process struct {
+	pid    int // 0 for a command in namespaces of its own
 	signal func(os.Signal)
 	wait   func() int // returns the exit code
 }
@@ -293,7 +292,7 @@ func (s *session) start(path string, argv []string) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &process{signal: func(sig os.Signal) { cmd.Process.Signal(sig) }, wait: func() int { return exitCode(cmd, cmd.Wait()) }}, nil
+	return &process{pid: cmd.Process.Pid, signal: func(sig os.Signal) { cmd.Process.Signal(sig) }, wait: func() int { return exitCode(cmd, cmd.Wait()) }}, nil
 }
 
 // notStarted is the error of a command that did not start: it cannot be
