@@ -69,7 +69,7 @@ type demoResult struct {
 func (a *app) demo(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "authsome-demo-")
 	if err != nil {
-		return &fault{code: "NoTempDir", exit: exitOther, msg: fmt.Sprintf("make a temporary directory: %v", err), hint: "set TMPDIR to a directory that can be written", err: err}
+		return temporaryError(err)
 	}
 	defer os.RemoveAll(dir)
 	s, api, key, err := a.demoWorld(ctx, filepath.Join(dir, "home"))

@@ -209,12 +209,12 @@ func (s *session) open(metricsAddr string) error {
 	}
 	sweepRunDirs()
 	if s.dir, err = makeRunDir(); err != nil {
-		return err
+		return temporaryError(err)
 	}
 	proxyURL := url.URL{Scheme: "http", User: url.UserPassword("run", s.engine.token.Reveal()), Host: l.Addr().String()}
 	s.trust, err = ca.WriteTrust(s.dir.path, s.engine.authority.RootPEM(), ca.TrustInput{Environ: s.app.getenv, ProxyURL: proxyURL.String()})
 	if err != nil {
-		return fmt.Errorf("write trust files: %w", err)
+		return temporaryError(err)
 	}
 	for _, w := range s.trust.Warnings {
 		s.app.warn("%s", w)
@@ -234,6 +234,12 @@ func (s *session) listen() (net.Listener, error) {
 		return nil, fmt.Errorf("listen on the loopback: %w", err)
 	}
 	return l, nil
+}
+
+// temporaryError says what to do where temporary files cannot be made.
+func temporaryError(err error) error {
+	return &fault{code: "TemporaryFiles", exit: exitOther, msg: err.Error(), err: err,
+		hint: "free some space in " + os.TempDir() + " and make it writable, or set TMPDIR to another directory"}
 }
 
 func (s *session) serveMetrics(addr string) error {
