@@ -30,7 +30,12 @@ type started struct {
 // start starts authsome and waits for a line from its child.
 func (w *world) start(args ...string) *started {
 	w.t.Helper()
-	s := &started{t: w.t, cmd: w.command(nil, args...), stderr: &bytes.Buffer{}}
+	return w.startCommand(w.command(nil, args...))
+}
+
+func (w *world) startCommand(cmd *exec.Cmd) *started {
+	w.t.Helper()
+	s := &started{t: w.t, cmd: cmd, stderr: &bytes.Buffer{}}
 	s.cmd.Stderr = s.stderr
 	var err error
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
