@@ -85,6 +85,10 @@ func (x *exchange) finish() {
 		if err := x.ticket.Commit(x.event("inject", "ok")); err != nil {
 			x.p.log.Error("audit injection", "provider", x.route.Provider, "error", err)
 		}
+		if x.p.log.Enabled(context.Background(), slog.LevelDebug) { // its arguments cost more than asking
+			x.p.log.Debug("injected", "provider", x.route.Provider, "connection", x.route.Connection,
+				"method", x.r.Method, "host", x.target.Host, "status", x.status, "protocol", x.protocol)
+		}
 	}
 	x.measure(outcome)
 }
