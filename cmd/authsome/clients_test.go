@@ -46,6 +46,12 @@ func TestRealClients(t *testing.T) {
 		{"curl", func(t *testing.T, _ string) []string {
 			return []string{tool(t, "curl"), "-sS", apiURL}
 		}, ""},
+		{"curl http2", func(t *testing.T, _ string) []string {
+			return []string{tool(t, "curl"), "-sS", "--http2", "-w", "over %{http_version}", apiURL}
+		}, "welcome GET 0\nover 2"},
+		{"curl http1.1", func(t *testing.T, _ string) []string {
+			return []string{tool(t, "curl"), "-sS", "--http1.1", "-w", "over %{http_version}", apiURL}
+		}, "welcome GET 0\nover 1.1"},
 		{"curl http1.1 upload", func(t *testing.T, dir string) []string {
 			return []string{tool(t, "curl"), "-sS", "--http1.1", "-H", "Expect: 100-continue", "--data-binary", "@" + file(t, dir, "body", strings.Repeat("x", 100000)), apiURL}
 		}, "welcome POST 100000"},

@@ -90,7 +90,9 @@ var failures = []failure{
 	}, 7, `metadata\.json: .*not a directory`},
 	{"audit log is a directory", func(d *damagedHome) { d.replace("audit.log", directory) }, 7, `audit log unavailable: open .*audit\.log: not a regular file`},
 	{"audit log is a link", func(d *damagedHome) { d.replace("audit.log", linkToNowhere) }, 7, `audit log unavailable`},
-	{"home is a file", func(d *damagedHome) { d.replace("", func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) }) },
+	{"home is a file", func(d *damagedHome) {
+		d.replace("", func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) })
+	},
 		7, `home directory: not a directory \(set AUTHSOME_HOME`},
 	{"home is not mounted", func(d *damagedHome) { d.replace("", linkToNowhere) }, 7, `a link to .*, which does not exist \(bring back`},
 	{"home is read-only", func(d *damagedHome) {

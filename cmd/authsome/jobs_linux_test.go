@@ -35,7 +35,9 @@ func TestStopAndContinue(t *testing.T) {
 	if _, err := fmt.Sscan(run.line(), &child); err != nil {
 		t.Fatal(err)
 	}
-	is := func(pid int, want string) func() bool { return func() bool { return strings.Contains(want, state(pid)) } }
+	is := func(pid int, want string) func() bool {
+		return func() bool { return strings.Contains(want, state(pid)) }
+	}
 	now := func() string { return fmt.Sprintf("authsome %s, child %s", state(run.cmd.Process.Pid), state(child)) }
 	for range 2 {
 		run.cmd.Process.Signal(syscall.SIGTSTP)

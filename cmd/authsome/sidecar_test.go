@@ -873,7 +873,9 @@ func TestSidecarBootstrap(t *testing.T) {
 	secret := "client-secret-of-the-robot"
 	valid := func(id, s string) bool { return id == "robot" && s == secret }
 	w := newWorld(t)
-	w.must("init")
+	if err := os.MkdirAll(filepath.Join(w.home, "providers"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	put := func(name, content string) string { return file(t, dir, name, content) }
 	for name, definition := range map[string]string{"example.json": exampleDefinition, "robot.json": fmt.Sprintf(`{
