@@ -69,7 +69,7 @@ type demoResult struct {
 func (a *app) demo(ctx context.Context) error {
 	dir, err := os.MkdirTemp("", "authsome-demo-")
 	if err != nil {
-		return temporaryError(err)
+		return temporaryError(fmt.Errorf("make a temporary directory: %w", err))
 	}
 	defer os.RemoveAll(dir)
 	s, api, key, err := a.demoWorld(ctx, filepath.Join(dir, "home"))

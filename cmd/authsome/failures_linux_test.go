@@ -96,7 +96,7 @@ var failures = []failure{
 		7, `home directory: not a directory \(set AUTHSOME_HOME`},
 	{"home is not mounted", func(d *damagedHome) { d.replace("", linkToNowhere) }, 7, `a link to .*, which does not exist \(bring back`},
 	{"home is read-only", func(d *damagedHome) {
-		mount(d.t, d.home, d.home, syscall.MS_BIND)
+		mountFS(d.t, d.home, d.home, syscall.MS_BIND)
 		if err := syscall.Mount("", d.home, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 			d.t.Fatal(err)
 		}
@@ -201,8 +201,8 @@ func (d *damagedHome) contents() string {
 	return b.String()
 }
 
-// mount mounts something until the test ends.
-func mount(t *testing.T, source, target string, flags uintptr) {
+// mountFS mounts something until the test ends.
+func mountFS(t *testing.T, source, target string, flags uintptr) {
 	t.Helper()
 	kind, data := "", ""
 	if flags == 0 {

@@ -19,7 +19,7 @@ type fullDisk struct {
 func newFullDisk(t *testing.T, w *world) *fullDisk {
 	t.Helper()
 	d := &fullDisk{t: t, dir: t.TempDir()}
-	mount(t, "none", d.dir, 0)
+	mountFS(t, "none", d.dir, 0)
 	w.home = filepath.Join(d.dir, "home")
 	return d
 }
@@ -181,7 +181,7 @@ func TestNoRoomForTrustFiles(t *testing.T) {
 	w := newWorld(t)
 	w.login(exampleDefinition, "example")
 	w.tmp = t.TempDir()
-	mount(t, "none", w.tmp, 0)
+	mountFS(t, "none", w.tmp, 0)
 	d := &fullDisk{t, w.tmp}
 	d.fill()
 	try := func(why string) {

@@ -146,7 +146,7 @@ func bulk(name, mode, host, path string) measurement {
 	}}
 }
 
-var tunnel = measurement{"tunnel", false, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
+var tunnel = measurement{"tunnel", true, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
 	r, err := s.load(ctx, c, rig.RawHost, "-mode", "bulk", "-n", "1", "-path", "/1g")
 	if err != nil {
 		return nil, err

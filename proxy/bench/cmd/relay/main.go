@@ -2,7 +2,8 @@
 // does to be one. Its TLS is crypto/tls, each client connection has an origin
 // connection of its own, and the credential is patched into bytes that nobody
 // parsed. What a real proxy costs above it is that proxy's; what it costs itself
-// is the runtime's and the kernel's.
+// is the runtime's and the kernel's. A tunnel through it is spliced, and nothing
+// else is done.
 package main
 
 import (
@@ -49,17 +50,26 @@ func main() {
 
 func serve(env *contestant.Env, c net.Conn, config, origin *tls.Config) {
 	defer c.Close()
-	if _, err := readHead(bufio.NewReader(c)); err != nil {
+	head, err := readHead(bufio.NewReader(c))
+	if err != nil {
 		return
 	}
-	if _, err := c.Write([]byte("HTTP/1.1 200 OK\r\n\r\n")); err != nil {
-		return
+	host := rig.H1Host
+	if bytes.Contains(head, []byte(rig.RawHost)) {
+		host = rig.RawHost
 	}
-	up, err := env.Dial(context.Background(), "tcp", rig.H1Host+":443")
+	up, err := env.Dial(context.Background(), "tcp", host+":443")
 	if err != nil {
 		return
 	}
 	defer up.Close()
+	if _, err := c.Write([]byte("HTTP/1.1 200 OK\r\n\r\n")); err != nil {
+		return
+	}
+	if host == rig.RawHost {
+		join(c, up)
+		return
+	}
 	down := tls.Server(c, config)
 	r := relay{down: down, up: tls.Client(up, origin), out: make([]byte, 0, 8<<10)}
 	r.fromClient, r.fromOrigin = bufio.NewReaderSize(r.down, 4<<10), bufio.NewReaderSize(r.up, 4<<10)
