@@ -75,8 +75,12 @@ func TestCompletionInShells(t *testing.T) {
 					term.typed(part)
 				}
 				term.typed("\r")
-				eventually(t, fmt.Sprintf("%q gives %s", p.typed, p.want), func() bool { return strings.Count(term.output(), "<[") > i }, term.output)
-				got := term.output()[strings.LastIndex(term.output(), "<["):]
+				var got string
+				eventually(t, fmt.Sprintf("%q gives %s", p.typed, p.want), func() bool {
+					out := term.output()
+					got = out[max(0, strings.LastIndex(out, "<[")):]
+					return strings.Count(out, "<[") > i && strings.Contains(got, ">") // all of it
+				}, term.output)
 				if !strings.HasPrefix(got, "<"+p.want+">") {
 					t.Errorf("%q: got %s, want %s", p.typed, strings.SplitN(got, "\n", 2)[0], p.want)
 				}

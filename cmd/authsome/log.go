@@ -244,4 +244,4 @@ func (a *app) noEntries(home *authsome.Home, filter audit.Filter) {
 // auditEvents are all that are recorded; docs/audit.md says what they mean.
 var auditEvents = []string{"init", "login", "login.client", "logout", "revoke", "remove", "connection.default", "connection.rename",
 	"get", "export", "register", "run.start", "run.end", "inject", "refuse", "refresh.start", "refresh", "rekey",
-	"vault.backup", "vault.restore", "profile.create", "profile.delete", "ca.install", "ca.uninstall", "ca.rotate", "ca.renew", "doctor", "log.cut", "log.resume"}
+	"vault.backup", "vault.restore", "profile.create", "profile.delete", "ca.install", "ca.uninstall", "ca.rotate", "ca.renew", "doctor", "log.cut", "log.resume", "log.rotate"}
