@@ -43,7 +43,7 @@ func TestExportIntoPrograms(t *testing.T) {
 	for name, args := range programs {
 		read(name, args, canary)
 	}
-	if r := w.run(w.command(nil, "login", "example", "--force", "--secret-file", "-"), canary+"\xff\n"); r.code != 4 || !strings.Contains(r.stderr, "it is not UTF-8 text") {
+	if r := w.run(w.command(nil, "login", "example", "--force", "--secret-file", "-"), canary+"\xff\n"); r.code != 4 || !strings.Contains(r.stderr, "it is no text in UTF-8") {
 		t.Errorf("a key that JSON cannot carry: exit %d: %s", r.code, r.stderr)
 	}
 	if r := w.run(w.command(nil, "login", "example", "--force", "--secret-file", "-"), hostile+"\n"); r.code != 0 {
