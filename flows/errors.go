@@ -36,6 +36,10 @@ var (
 	// shape.
 	ErrBadSecret = errors.New("secret does not have the expected shape")
 
+	// ErrNoVariable is returned by an export of a connection whose definition names
+	// no variable for what it holds.
+	ErrNoVariable = errors.New("no variable to export to")
+
 	// ErrBadName is returned for a name that cannot be a key.
 	ErrBadName = errors.New("bad name")
 

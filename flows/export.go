@@ -24,7 +24,8 @@ type Exported struct {
 var exportable = []string{"access_token", "id_token", "api_key"}
 
 // Export returns a connection's credential under the names that its definition
-// gives. It never holds a refresh token.
+// gives. It never holds a refresh token. With no name for what the connection
+// holds it fails with ErrNoVariable.
 func (b *Broker) Export(ctx context.Context, name, connection string) (Exported, error) {
 	entry, err := b.registry.Lookup(name)
 	if err != nil {
@@ -47,7 +48,25 @@ func (b *Broker) Export(ctx context.Context, name, connection string) (Exported,
 		}
 		out.Vars[variable] = secret.New(half)
 	}
+	if len(out.Vars) == 0 {
+		return Exported{}, noVariable(c)
+	}
 	return out, nil
+}
+
+// noVariable says what to add to the definition of a connection that has nothing
+// to export.
+func noVariable(c *Connection) error {
+	field, suffix := "access_token", "TOKEN"
+	if !c.APIKey.IsZero() {
+		field, suffix = "api_key", "API_KEY"
+	}
+	variable := variablePart(c.Provider) + "_" + suffix
+	if variable[0] <= '9' {
+		variable = "_" + variable
+	}
+	return &ConnectionError{Provider: c.Provider, Connection: c.Name, Err: fmt.Errorf("%w: its definition has no export.env.%s", ErrNoVariable, field),
+		Next: fmt.Sprintf(`add "export": {"env": {%q: %q}} to what authsome inspect %s prints, and register it with --force`, field, variable, c.Provider)}
 }
 
 // MergeExports puts several connections' variables into one flat map, revealed.

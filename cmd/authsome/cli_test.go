@@ -63,7 +63,7 @@ func TestExitCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range codes {
-		s := invocation{run: c.run, env: c.env, code: c.code}
+		s := invocation{run: c.run, env: c.env, code: c.code, stdin: "no\n"}
 		if r := d.do(s, strings.Fields(s.run)); r.code != c.code {
 			t.Errorf("%s: authsome %s: exit %d, want %d\n%s", c.means, c.run, r.code, c.code, r.stderr)
 		} else if c.error != "" && checkErrorLine(r.stderr) != nil {

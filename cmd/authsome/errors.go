@@ -63,6 +63,7 @@ var classes = []struct {
 	{oauth.ErrCancelled, "Cancelled", exitCancelled, "run the command again when ready"},
 	{flows.ErrLoginFailed, "AuthenticationFailed", exitAuth, ""},
 	{flows.ErrBadSecret, "InvalidSecret", exitAuth, "check the key and log in again"},
+	{flows.ErrNoVariable, "NoVariable", exitOther, ""},
 	{flows.ErrBadName, "InvalidName", exitUsage, "choose another name"},
 	{flows.ErrBadInput, "InvalidInput", exitUsage, ""},
 	{provider.ErrExists, "ProviderExists", exitOther, "add --force to replace it"},

@@ -103,6 +103,10 @@ func (a *app) exported(ctx context.Context, args []string, connection string) (v
 				continue
 			}
 			one, err := client.Broker.Export(ctx, name, c.Name)
+			if errors.Is(err, flows.ErrNoVariable) { // nobody misses what has no name
+				a.warn("%v", err)
+				continue
+			}
 			if err == nil {
 				err = client.Record("export", name, c.Name)
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -232,19 +231,4 @@ func (a *app) readSecretFile(ctx context.Context, path string) (secret.Text, err
 		return bad(errors.New("it is empty"))
 	}
 	return secret.New(v), nil
-}
-
-// confirm asks a yes-or-no question; anything but yes is no.
-func (a *app) confirm(question string) bool {
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	line, err := bufio.NewReader(a.stdin).ReadString('\n')
-	if err != nil && line == "" {
-		fmt.Fprintln(a.stderr)
-		return false
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return true
-	}
-	return false
 }

@@ -26,8 +26,9 @@ another. Choose one with --profile or AUTHSOME_PROFILE, or for good with use.`,
 	create.Flags().StringVar(&description, "description", "", "what the profile is for")
 	var yes bool
 	remove := &cobra.Command{Use: "delete NAME", Short: "Delete a profile and all its connections", Args: exactArgs("NAME"), Example: "  authsome profile delete old --yes",
+		Long: "Delete a profile and all its connections, after asking. Nobody is told: what was\nissued stays valid at the providers.",
 		RunE: func(_ *cobra.Command, args []string) error { return a.deleteProfile(args[0], yes) }}
-	remove.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	remove.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask; needed with --json, and where nobody can answer")
 	cmd.AddCommand(
 		&cobra.Command{Use: "list", Short: "List profiles", Args: exactArgs(), Example: "  authsome profile list",
 			RunE: func(*cobra.Command, []string) error { return a.listProfiles() }},
@@ -133,8 +134,10 @@ func (a *app) deleteProfile(name string, yes bool) error {
 	if name == home.Config.DefaultProfile {
 		return &fault{code: "ProfileInUse", exit: exitOther, msg: "profile " + name + " is the default one", hint: "run: authsome profile use OTHER"}
 	}
-	if !yes && !a.json && !a.confirm(fmt.Sprintf("Delete profile %s and all its connections?", name)) {
-		return &fault{code: "Cancelled", exit: exitCancelled, msg: "not deleted", hint: "add --yes to delete without being asked"}
+	if !yes {
+		if err := a.sure(fmt.Sprintf("Delete profile %s and all its connections?", name), "not deleted"); err != nil {
+			return err
+		}
 	}
 	if err := record(home, audit.Event{Event: "profile.delete", Profile: name}); err != nil {
 		return err

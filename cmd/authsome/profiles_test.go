@@ -73,6 +73,11 @@ func TestProfilesAreApart(t *testing.T) {
 // is as it was.
 func (w *world) deletesAlone(profile string) {
 	w.t.Helper()
+	for _, args := range [][]string{{}, {"--json"}} { // a script, which says nothing
+		if r := w.authsome(append([]string{"profile", "delete", profile}, args...)...); r.code != 2 || !strings.Contains(r.stderr+r.stdout, "--yes") {
+			w.t.Errorf("delete %v: exit %d, want 2 and a hint\n%s%s", args, r.code, r.stdout, r.stderr)
+		}
+	}
 	if r := w.run(w.command(nil, "profile", "delete", profile), "no\n"); r.code != 8 {
 		w.t.Errorf("not wanted: exit %d: %s", r.code, r.stderr)
 	}

@@ -38,8 +38,11 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 			}
 			if !yes && !force && !a.json {
 				a.showEndpoints(def)
-				if !a.agree("Register "+def.Name+"?", args[0] == "-") {
-					return &fault{code: "Cancelled", exit: exitCancelled, msg: "not registered", hint: "add --yes to register without being asked"}
+				if args[0] == "-" { // stdin was read already and cannot answer
+					return a.unasked("not registered")
+				}
+				if err := a.sure("Register "+def.Name+"?", "not registered"); err != nil {
+					return err
 				}
 			}
 			entry, err := provider.Register(client.Home.ProvidersDir(), b, force)
@@ -62,18 +65,6 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 	cmd.Flags().BoolVar(&force, "force", false, "replace a definition of the same name, without asking")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
-}
-
-// agree asks, unless stdin was read already and so cannot answer.
-func (a *app) agree(question string, stdinRead bool) bool {
-	if stdinRead {
-		return false
-	}
-	yes := a.confirm(question)
-	if _, ok := a.terminal(); !ok {
-		a.plain("") // nobody typed a line end
-	}
-	return yes
 }
 
 // definitionBytes is more than any definition; provider.Parse says so of what

@@ -20,10 +20,10 @@ func newVault(a *app) *cobra.Command {
 		Short:   "Look after the vault",
 		Example: "  authsome vault check\n  authsome vault backup authsome-backup.db\n  authsome vault rekey --mode passphrase",
 	})
-	var force bool
+	var yes bool
 	restore := &cobra.Command{Use: "restore FILE", Short: "Replace the vault by a backup", Args: exactArgs("FILE"), Example: "  authsome vault restore authsome-backup.db",
-		RunE: func(cmd *cobra.Command, args []string) error { return a.restoreVault(cmd.Context(), args[0], force) }}
-	restore.Flags().BoolVarP(&force, "yes", "y", false, "do not ask")
+		RunE: func(cmd *cobra.Command, args []string) error { return a.restoreVault(cmd.Context(), args[0], yes) }}
+	restore.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask; needed with --json, and where nobody can answer")
 	cmd.AddCommand(newRekey(a),
 		&cobra.Command{Use: "check", Short: "Read and decrypt everything", Args: exactArgs(), Example: "  authsome vault check --json",
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.checkVault(cmd.Context()) }},
@@ -142,8 +142,10 @@ func (a *app) restoreVault(ctx context.Context, path string, yes bool) error {
 	if err := a.opens(ctx, home, log, path); err != nil {
 		return err
 	}
-	if !yes && !a.json && !a.confirm(fmt.Sprintf("Replace the vault of profile %s by %s?", profile, path)) {
-		return &fault{code: "Cancelled", exit: exitCancelled, msg: "not restored", hint: "add --yes to restore without being asked"}
+	if !yes {
+		if err := a.sure(fmt.Sprintf("Replace the vault of profile %s by %s?", profile, path), "not restored"); err != nil {
+			return err
+		}
 	}
 	if err := log.Write(audit.Event{Event: "vault.restore", Outcome: audit.OK}); err != nil {
 		return err

@@ -322,6 +322,11 @@ func TestVaultBackupCompactRestore(t *testing.T) {
 	s.eventually("the proxy knows of the logout", func() bool { return !strings.Contains(ask(), "welcome") })
 
 	// Nothing replaces a vault unless its key is at hand.
+	for _, args := range [][]string{{}, {"--json"}} { // a script, which says nothing
+		if r := w.authsome(append([]string{"vault", "restore", backup}, args...)...); r.code != 2 || !strings.Contains(r.stderr+r.stdout, "--yes") {
+			t.Errorf("restore %v: exit %d, want 2 and a hint\n%s%s", args, r.code, r.stdout, r.stderr)
+		}
+	}
 	if r := w.run(w.command(nil, "vault", "restore", backup), "n\n"); r.code != 8 {
 		t.Errorf("not confirmed: exit %d: %s", r.code, r.stderr)
 	}
