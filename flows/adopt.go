@@ -43,11 +43,11 @@ func (b *Broker) Adopt(ctx context.Context, l Login, a Adopted) (*Connection, er
 		return b.LoginAPIKey(ctx, l, a.APIKey)
 	}
 	if a.AccessToken.IsZero() && a.RefreshToken.IsZero() {
-		return nil, connectionError(def.Name, l.Connection, fmt.Errorf("%w: it takes a token", ErrBadInput))
+		return nil, b.connectionError(def.Name, l.Connection, fmt.Errorf("%w: it takes a token", ErrBadInput))
 	}
 	for _, token := range []secret.Text{a.AccessToken, a.RefreshToken} {
 		if err := tokenText(token); err != nil {
-			return nil, connectionError(def.Name, l.Connection, err)
+			return nil, b.connectionError(def.Name, l.Connection, err)
 		}
 	}
 	c, err := b.begin(ctx, l)

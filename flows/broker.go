@@ -199,7 +199,7 @@ func (b *Broker) Get(ctx context.Context, name, connection string) (*Connection,
 	}
 	e, err := b.vault.Get(ctx, connectionKey(b.profile, name, connection))
 	if errors.Is(err, vault.ErrNotFound) {
-		return nil, connectionError(name, connection, ErrNoConnection)
+		return nil, b.connectionError(name, connection, ErrNoConnection)
 	}
 	if err != nil {
 		return nil, err

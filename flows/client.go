@@ -169,7 +169,7 @@ func (s *oauthLogin) findClient(ctx context.Context, known []*client, req Client
 		given.ID, given.Secret = answer.ID, answer.Secret
 	}
 	if given.ID == "" {
-		return nil, answer, connectionError(req.Provider.Name, s.c.Name, fmt.Errorf("%w: a client id is needed", ErrBadInput))
+		return nil, answer, s.b.connectionError(req.Provider.Name, s.c.Name, fmt.Errorf("%w: a client id is needed", ErrBadInput))
 	}
 	return given, answer, nil
 }

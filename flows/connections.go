@@ -37,7 +37,7 @@ func (b *Broker) SetDefault(ctx context.Context, name, connection string) error 
 			return nil, err
 		}
 		if !slices.Contains(ix.Connections, connection) {
-			return nil, connectionError(name, connection, ErrNoConnection)
+			return nil, b.connectionError(name, connection, ErrNoConnection)
 		}
 		ix.Default = connection
 		change, err := ix.change(b.profile, name)
@@ -60,7 +60,7 @@ func (b *Broker) Rename(ctx context.Context, name, from, to string) error {
 	defer cancel()
 	release, err := b.hold(waiting, connectionID{name, from})
 	if err != nil {
-		return connectionError(name, from, err)
+		return b.connectionError(name, from, err)
 	}
 	defer release()
 	return b.commit(ctx, b.event("connection.rename", name, to), func() ([]vault.Change, error) {

@@ -59,11 +59,11 @@ func (b *Broker) Credential(ctx context.Context, name, connection string) (secre
 func (b *Broker) usable(c *Connection) error {
 	switch status := c.EffectiveStatus(b.clock()); {
 	case status == Expired:
-		return connectionError(c.Provider, c.Name, fmt.Errorf("%w at %s", ErrExpired, c.ExpiresAt.Format(time.RFC3339)))
+		return b.connectionError(c.Provider, c.Name, fmt.Errorf("%w at %s", ErrExpired, c.ExpiresAt.Format(time.RFC3339)))
 	case status != Connected:
-		return connectionError(c.Provider, c.Name, fmt.Errorf("%w: status %s", ErrRevoked, status))
+		return b.connectionError(c.Provider, c.Name, fmt.Errorf("%w: status %s", ErrRevoked, status))
 	case c.Credential().IsZero():
-		return connectionError(c.Provider, c.Name, ErrNoConnection)
+		return b.connectionError(c.Provider, c.Name, ErrNoConnection)
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (b *Broker) current(name, connection string) (*opened, error) {
 	}
 	h := t.byID[connectionID{name, connection}]
 	if h == nil {
-		return nil, connectionError(name, connection, ErrNoConnection)
+		return nil, b.connectionError(name, connection, ErrNoConnection)
 	}
 	o := h.opened.Load()
 	if o == nil {

@@ -1,8 +1,10 @@
 package flows
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"authsome/vault"
 	"authsome/vault/audit"
@@ -78,15 +80,59 @@ func (e *ConnectionError) RefusalCode() string {
 }
 
 func connectionError(provider, connection string, err error) *ConnectionError {
+	return advised(provider, connection, named(connection, func() string { return DefaultConnection }), err)
+}
+
+// connectionError names in its advice a connection that is called "default" as well
+// when another one is the provider's default: a login without a name is to that.
+func (b *Broker) connectionError(provider, connection string, err error) *ConnectionError {
+	return advised(provider, connection, named(connection, func() string { return b.defaultOf(provider) }), err)
+}
+
+// named reports whether a login has to name a connection to be to it.
+func named(connection string, byDefault func() string) bool {
+	return connection != "" && (connection != DefaultConnection || byDefault() != DefaultConnection)
+}
+
+func advised(provider, connection string, named bool, err error) *ConnectionError {
 	if errors.Is(err, vault.ErrUnavailable) || errors.Is(err, audit.ErrUnavailable) {
 		return &ConnectionError{Provider: provider, Connection: connection, Err: err} // no login mends a disk
 	}
-	next := "run: authsome login " + provider
-	if connection != "" && connection != DefaultConnection {
-		next += " --connection " + connection
-	}
+	next := loginAgain(provider, connection, named)
 	if errors.Is(err, ErrAlreadyConnected) {
 		next += " --force"
 	}
 	return &ConnectionError{Provider: provider, Connection: connection, Err: err, Next: next}
+}
+
+// loginAgain is the advice to log in.
+func loginAgain(provider, connection string, named bool) string {
+	next := "run: authsome login " + provider
+	if named {
+		next += " --connection " + connection
+	}
+	return next
+}
+
+// defaultWait bounds the look for what only makes an advice shorter.
+const defaultWait = 200 * time.Millisecond
+
+// defaultOf returns the name of a provider's default connection, DefaultConnection
+// when it has none or that cannot be read.
+func (b *Broker) defaultOf(provider string) string {
+	var ix *index
+	var err error
+	if s := b.vault.Snapshot(); s.Generation() != 0 {
+		if e, ok := s.Get(metadataKey(b.profile, provider)); ok {
+			ix, err = decodeIndex(e)
+		}
+	} else {
+		ctx, cancel := context.WithTimeout(context.Background(), defaultWait)
+		defer cancel()
+		ix, err = b.index(ctx, provider)
+	}
+	if err != nil || ix == nil || ix.Default == "" {
+		return DefaultConnection
+	}
+	return ix.Default
 }

@@ -261,6 +261,16 @@ func (r *rig) get(name, connection string) *flows.Connection {
 	return c
 }
 
+// advice is what a listing says to do about a connection.
+func (r *rig) advice(c *flows.Connection) string {
+	r.t.Helper()
+	all, err := r.List(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all[c.Provider].Advice(c, r.clock.Now())
+}
+
 // state returns a stored connection's history.
 func (r *rig) state(name, connection string) flows.ConnectionState {
 	r.t.Helper()

@@ -94,7 +94,7 @@ func (b *Broker) begin(ctx context.Context, l Login) (*Connection, error) {
 	case err != nil:
 		return nil, err
 	case !l.Force && old.EffectiveStatus(b.clock()) == Connected:
-		return nil, connectionError(def.Name, name, ErrAlreadyConnected)
+		return nil, b.connectionError(def.Name, name, ErrAlreadyConnected)
 	}
 	if def.NeedsBaseURL() {
 		fresh.BaseURL = old.BaseURL

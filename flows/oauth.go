@@ -18,7 +18,7 @@ func (b *Broker) LoginOAuth(ctx context.Context, l Login, p Prompter) (*Connecti
 	def := l.Provider.Definition
 	flow, err := chooseFlow(def, l.Flow)
 	if err != nil {
-		return nil, connectionError(def.Name, l.Connection, err)
+		return nil, b.connectionError(def.Name, l.Connection, err)
 	}
 	c, err := b.begin(ctx, l)
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *oauthLogin) settle(ctx context.Context, base string) error {
 	}
 	resolved, err := s.l.Provider.Resolve(s.c.BaseURL)
 	if err != nil {
-		return connectionError(s.c.Provider, s.c.Name, fmt.Errorf("%w: %w", ErrBadInput, err))
+		return s.b.connectionError(s.c.Provider, s.c.Name, fmt.Errorf("%w: %w", ErrBadInput, err))
 	}
 	s.cfg.OAuth, s.cfg.Metadata = resolved.OAuth, nil
 	if resolved.OAuth.Issuer == "" || !needsDiscovery(resolved.OAuth, s.flow) {
@@ -118,7 +118,7 @@ func (s *oauthLogin) client(ctx context.Context, redirect string) error {
 	}
 	base, err := baseURL(def, cmp.Or(s.l.BaseURL, s.c.BaseURL))
 	if err != nil && !(asksBase && errors.Is(err, errNoBaseURL)) {
-		return connectionError(def.Name, s.c.Name, err)
+		return s.b.connectionError(def.Name, s.c.Name, err)
 	}
 	found, answer, err := s.findClient(ctx, known, ClientRequest{Provider: def, RedirectURI: redirect,
 		BaseURL: base, AskBaseURL: asksBase, Scopes: s.scopes, NeedsSecret: s.flow == provider.FlowClientCredentials})
@@ -346,7 +346,7 @@ func (b *Broker) oauthFailure(c *Connection, err error) error {
 	if !errors.As(err, &failure) {
 		return err
 	}
-	out := connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrLoginFailed, err))
+	out := b.connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrLoginFailed, err))
 	switch {
 	case errors.Is(err, oauth.ErrPortUnavailable):
 		out.Next = "free the port, or choose one that the provider knows with --callback-port"

@@ -223,8 +223,8 @@ func TestInvalidClientSaysSo(t *testing.T) {
 		t.Errorf("got %v (%s)", err, hint(err))
 	}
 	c, st := r.get("acme", ""), r.state("acme", "default")
-	if c.Status != flows.Expired || !st.ClientRejected || !strings.Contains(c.Advice(st, r.clock.Now()), "client id and secret") {
-		t.Errorf("status %s, advice %q", c.Status, c.Advice(st, r.clock.Now()))
+	if advice := r.advice(c); c.Status != flows.Expired || !st.ClientRejected || !strings.Contains(advice, "client id and secret") {
+		t.Errorf("status %s, advice %q", c.Status, advice)
 	}
 }
 
@@ -473,7 +473,7 @@ func TestNothingRenewsWithoutARefreshToken(t *testing.T) {
 		t.Errorf("calls = %q, want none", calls)
 	}
 	c := r.get("acme", "")
-	if got, want := c.Advice(flows.ConnectionState{}, r.clock.Now()), "run: authsome login acme"; got != want {
+	if got, want := r.advice(c), "run: authsome login acme"; got != want {
 		t.Errorf("advice = %q, want %q", got, want)
 	}
 	// Logging in again needs no --force.

@@ -92,7 +92,7 @@ func (b *Broker) inTurn(waiting, ctx context.Context, id connectionID, stale sec
 // stuck is the error of a renewal that the store or the log stands in the way
 // of. Nothing was asked of the provider. It is not tried again for a moment.
 func (b *Broker) stuck(c *Connection, cause error) error {
-	err := connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrRefreshFailed, cause))
+	err := b.connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrRefreshFailed, cause))
 	if errors.Is(cause, vault.ErrLocked) && !errors.Is(cause, errKept) {
 		return err // it is tried again at once
 	}
@@ -132,7 +132,7 @@ func (b *Broker) attempt(ctx context.Context, c *Connection, forced bool) (*Conn
 	mine := st.Connections[c.Name]
 	switch now := b.clock(); {
 	case !mine.Backoff.Ready(now):
-		err := connectionError(c.Provider, c.Name, fmt.Errorf("%w: %s; the next attempt is at %s", ErrRefreshFailed,
+		err := b.connectionError(c.Provider, c.Name, fmt.Errorf("%w: %s; the next attempt is at %s", ErrRefreshFailed,
 			mine.LastError, mine.Backoff.Until.UTC().Format(time.RFC3339)))
 		b.pauses.Store(c.id(), pause{c.AccessToken, mine.Backoff.Until, err})
 		return nil, err
@@ -271,7 +271,7 @@ func (b *Broker) refreshFailed(ctx context.Context, c *Connection, lost time.Tim
 	b.count(c.Provider, cause)
 	var failure *oauth.Error
 	errors.As(cause, &failure)
-	next, out := *c, connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrRefreshFailed, cause))
+	next, out := *c, b.connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrRefreshFailed, cause))
 	switch {
 	case errors.Is(cause, oauth.ErrInvalidGrant):
 		next.Status = Invalid

@@ -24,7 +24,7 @@ func (b *Broker) RevokeRemote(ctx context.Context, c *Connection) (done bool, er
 	}
 	cfg, err := b.oauthConfig(ctx, c)
 	if err != nil {
-		return false, connectionError(c.Provider, c.Name, fmt.Errorf("revoke at the provider: %w", err))
+		return false, b.connectionError(c.Provider, c.Name, fmt.Errorf("revoke at the provider: %w", err))
 	}
 	if cfg.OAuth.RevocationURL == "" {
 		return false, nil
@@ -33,7 +33,7 @@ func (b *Broker) RevokeRemote(ctx context.Context, c *Connection) (done bool, er
 		if errors.Is(err, oauth.ErrUnsupported) {
 			return false, nil
 		}
-		return false, connectionError(c.Provider, c.Name, fmt.Errorf("revoke at the provider: %w", err))
+		return false, b.connectionError(c.Provider, c.Name, fmt.Errorf("revoke at the provider: %w", err))
 	}
 	return true, nil
 }
@@ -95,7 +95,7 @@ func (b *Broker) Revoke(ctx context.Context, name, connection string) ([]Revocat
 		return nil, err
 	}
 	if len(entries) == 0 {
-		return nil, connectionError(name, "", ErrNoConnection)
+		return nil, b.connectionError(name, "", ErrNoConnection)
 	}
 	out := []Revocation{}
 	for _, e := range entries {
@@ -152,7 +152,7 @@ func (b *Broker) drop(ctx context.Context, event string, c *Connection) error {
 			return nil, err
 		}
 		if !sameGrant(current, c) || !current.APIKey.Equal(c.APIKey) {
-			return nil, connectionError(c.Provider, c.Name, vault.ErrConflict)
+			return nil, b.connectionError(c.Provider, c.Name, vault.ErrConflict)
 		}
 		changes, err := b.editState(ctx, c, forgetState)
 		if err != nil {

@@ -1,6 +1,7 @@
 package flows
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,10 +38,11 @@ type ConnectionState struct {
 	Asked time.Time `json:"asked,omitzero"`
 }
 
-// Advice says what the user has to do about a connection, "" when there is
+// Advice says what the user has to do about a connection of l, "" when there is
 // nothing to do: what expires is renewed by itself when it is used next.
-func (c *Connection) Advice(st ConnectionState, now time.Time) string {
-	again := connectionError(c.Provider, c.Name, nil).Next
+func (l *Listing) Advice(c *Connection, now time.Time) string {
+	st := l.States[c.Name]
+	again := loginAgain(c.Provider, c.Name, named(c.Name, func() string { return cmp.Or(l.Default, DefaultConnection) }))
 	switch status := c.EffectiveStatus(now); {
 	case status == Invalid || status == Revoked || status == NotConnected:
 		return again

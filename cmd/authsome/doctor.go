@@ -177,7 +177,7 @@ func (a *app) checkConnections(ctx context.Context, client *authsome.Client) []c
 			continue
 		}
 		for _, c := range held[name].Connections {
-			checks = append(checks, connectionCheck(c, held[name].States[c.Name], a.now()))
+			checks = append(checks, connectionCheck(held[name], c, a.now()))
 			if c.Name == held[name].Default {
 				if compiled, err := injector.Compile(entry.Definition, pinned(c)); err == nil {
 					routes = append(routes, compiled...)
@@ -194,8 +194,8 @@ func (a *app) checkConnections(ctx context.Context, client *authsome.Client) []c
 
 // connectionCheck fails when there is something to do. A refresh that failed while
 // the token is good is told and no more: it is tried again.
-func connectionCheck(c *flows.Connection, st flows.ConnectionState, now time.Time) check {
-	l := listedOf(c, st, now)
+func connectionCheck(held *flows.Listing, c *flows.Connection, now time.Time) check {
+	l := listedOf(held, c, now)
 	detail := string(l.Status)
 	if l.ExpiresAt != nil || l.LastRefresh != nil {
 		detail += ", " + age(l.ExpiresAt, l.LastRefresh, now)
@@ -204,7 +204,7 @@ func connectionCheck(c *flows.Connection, st flows.ConnectionState, now time.Tim
 		detail += "; the last refresh failed " + brief(now.Sub(*l.LastErrorAt)) + " ago: " + l.LastError
 	}
 	name := c.Provider + "/" + c.Name
-	if l.Hint == "" || l.Status == flows.Connected && !st.ClientRejected {
+	if l.Hint == "" || l.Status == flows.Connected && !held.States[c.Name].ClientRejected {
 		return passed(name, detail)
 	}
 	return failed(name, detail, l.Hint)

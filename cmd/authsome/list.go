@@ -154,13 +154,14 @@ func listed(e *provider.Entry, held *flows.Listing) listedProvider {
 	}
 	for _, c := range held.Connections {
 		p.State = "connected"
-		p.Connections = append(p.Connections, listedOf(c, held.States[c.Name], time.Now()))
+		p.Connections = append(p.Connections, listedOf(held, c, time.Now()))
 	}
 	sort.Slice(p.Connections, func(i, j int) bool { return p.Connections[i].Name < p.Connections[j].Name })
 	return p
 }
 
-func listedOf(c *flows.Connection, st flows.ConnectionState, now time.Time) listedConnection {
+func listedOf(held *flows.Listing, c *flows.Connection, now time.Time) listedConnection {
+	st := held.States[c.Name]
 	stamp := func(t time.Time) *time.Time {
 		if t.IsZero() {
 			return nil
@@ -169,7 +170,7 @@ func listedOf(c *flows.Connection, st flows.ConnectionState, now time.Time) list
 	}
 	return listedConnection{Name: c.Name, AuthType: c.AuthType, Status: c.EffectiveStatus(now), Scopes: c.Scopes,
 		ExpiresAt: stamp(c.ExpiresAt), LastRefresh: stamp(st.LastRefresh), LastError: st.LastError, LastErrorAt: stamp(st.LastErrorAt),
-		Hint: c.Advice(st, now)}
+		Hint: held.Advice(c, now)}
 }
 
 // notes tells, below the table, what went wrong with connections and what to do.

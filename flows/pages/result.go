@@ -64,7 +64,7 @@ func (cfg Config) command() string {
 		return ""
 	}
 	command := "authsome login " + cfg.Name
-	if cfg.Connection != "" && cfg.Connection != "default" {
+	if cfg.Connection != "" {
 		command += " --connection " + cfg.Connection
 	}
 	return clip(command, maxTitle)
