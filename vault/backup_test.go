@@ -191,7 +191,8 @@ func TestDamagedFreeList(t *testing.T) {
 		t.Errorf("reading: %s", wrong)
 	}
 	err = store.Commit(t.Context(), vault.Batch{Ops: []vault.Op{put("a", "1")}})
-	if !errors.Is(err, vault.ErrUnavailable) || !strings.Contains(err.Error(), "authsome vault compact") {
+	var damaged *vault.CorruptError
+	if !errors.Is(err, vault.ErrUnavailable) || !errors.As(err, &damaged) || !strings.Contains(damaged.Hint(), "authsome vault compact") {
 		t.Errorf("Commit = %v, want an error that says how to mend it", err)
 	}
 	if err := store.Check(t.Context()); !errors.Is(err, vault.ErrUnavailable) {

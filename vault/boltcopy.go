@@ -26,7 +26,7 @@ func (b *Bolt) Check(ctx context.Context) error {
 }
 
 func (b *Bolt) freelistError(err error) error {
-	return &CorruptError{Path: b.path, Detail: err.Error() + `; its records are intact, and "authsome vault compact" mends it`}
+	return &CorruptError{Path: b.path, Detail: err.Error(), Intact: true}
 }
 
 // next is the name of the file that is about to take the store's place. It is

@@ -61,6 +61,8 @@ type CorruptError struct {
 	Path   string
 	Detail string
 	Err    error // the cause, if there is one
+
+	Intact bool // every record can be read: compacting the store mends it
 }
 
 func (e *CorruptError) Error() string {
@@ -69,9 +71,15 @@ func (e *CorruptError) Error() string {
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
 	}
-	b.WriteString(`; run "authsome vault check" for details, then "authsome vault restore FILE" from a backup,` +
-		` or move the file away and log in again`)
 	return b.String()
+}
+
+// Hint returns what to run next.
+func (e *CorruptError) Hint() string {
+	if e.Intact {
+		return "its records are intact; run: authsome vault compact"
+	}
+	return "nothing was changed; run: authsome vault restore FILE, from a backup, or move the file away and log in again"
 }
 
 // Unwrap returns ErrUnavailable and the cause.

@@ -103,10 +103,6 @@ func describe(err error) *fault {
 			out.hint = "restore a backup, or run: authsome login " + name + " --reset"
 		}
 	}
-	var corrupt *vault.CorruptError
-	if errors.As(err, &corrupt) {
-		out.hint = "nothing was changed; run: authsome vault check"
-	}
 	var definition *provider.Error
 	if out.code == "Error" && errors.As(err, &definition) {
 		out.code, out.exit = "InvalidProvider", exitUsage

@@ -140,7 +140,7 @@ func (a *app) restoreVault(ctx context.Context, path string, yes bool) error {
 	}
 	defer log.Close()
 	if err := a.opens(ctx, home, log, path); err != nil {
-		return err
+		return badBackup(path, err)
 	}
 	if !yes {
 		if err := a.sure(fmt.Sprintf("Replace the vault of profile %s by %s?", profile, path), "not restored"); err != nil {
@@ -160,7 +160,19 @@ func (a *app) restoreVault(ctx context.Context, path string, yes bool) error {
 	return nil
 }
 
-// opens checks that the key of a backup is at hand before it replaces anything.
+// badBackup says of a backup that is damaged that it is the backup: the advice for
+// a damaged store is to restore one.
+func badBackup(path string, err error) error {
+	var corrupt *vault.CorruptError
+	var record *vault.IntegrityError
+	if !errors.As(err, &corrupt) && !errors.As(err, &record) {
+		return err
+	}
+	return &fault{code: "BackupDamaged", exit: exitStore, msg: path + " is no intact backup: " + err.Error(), hint: "nothing was changed; give another file that authsome vault backup made", err: err}
+}
+
+// opens checks that the key of a backup is at hand before it replaces anything, and
+// warns of what is damaged in it.
 func (a *app) opens(ctx context.Context, home *authsome.Home, log *audit.Log, path string) error {
 	copied, err := vault.OpenBolt(path, vault.BoltConfig{Logger: a.logger()})
 	if err != nil {
@@ -178,6 +190,9 @@ func (a *app) opens(ctx context.Context, home *authsome.Home, log *audit.Log, pa
 	if err != nil {
 		return err
 	}
-	_, err = v.Check(ctx)
+	report, err := v.Check(ctx)
+	for _, damaged := range report.Damaged {
+		a.warn("%s: %v", path, damaged)
+	}
 	return err
 }

@@ -344,8 +344,16 @@ func TestVaultBackupCompactRestore(t *testing.T) {
 	if err := os.WriteFile(key, right, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := w.authsome("vault", "restore", key, "--yes"); r.code != 7 {
+	if r := w.authsome("vault", "restore", key, "--yes"); r.code != 7 || !strings.Contains(r.stderr, "is no intact backup") || strings.Contains(r.stderr, "vault restore") {
 		t.Errorf("of a file that is no backup: exit %d: %s", r.code, r.stderr)
+	}
+	copied, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratched := file(t, t.TempDir(), "scratched.db", string(bytes.Replace(copied, ciphertext(t, gone[0])[:8], []byte("AAAAAAAA"), 1)))
+	if r := w.run(w.command(nil, "vault", "restore", scratched), "n\n"); r.code != 8 || !strings.Contains(r.stderr, "warning: "+scratched+": ") {
+		t.Errorf("of a backup with a damaged record: exit %d: %s", r.code, r.stderr)
 	}
 	if r := w.authsome("vault", "restore", backup+".none", "--yes"); r.code != 2 {
 		t.Errorf("of nothing: exit %d: %s", r.code, r.stderr)

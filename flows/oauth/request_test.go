@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"authsome/flows/oauth"
@@ -213,6 +214,9 @@ func TestRevocationAnswers(t *testing.T) {
 			}
 			failureOf(t, err, test.want)
 			checkText(t, err)
+			if n := strings.Count(err.Error(), "revoke:"); n != 1 { // the same for both tokens
+				t.Errorf("said %d times: %v", n, err)
+			}
 		})
 	}
 	for name, change := range map[string]func(*provider.OAuth){

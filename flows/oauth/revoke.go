@@ -28,7 +28,7 @@ const (
 
 // Revoke takes the tokens back at the provider: the refresh token first, because it can make new
 // access tokens, then the access token. A token that the provider no longer knows counts as revoked.
-// All that went wrong is returned; nothing is retried.
+// All that went wrong is returned, once where it is the same; nothing is retried.
 func (c *Config) Revoke(ctx context.Context, tokens *TokenSet) error {
 	const op = "revoke"
 	if c.OAuth.RevocationURL == "" {
@@ -38,7 +38,7 @@ func (c *Config) Revoke(ctx context.Context, tokens *TokenSet) error {
 	case "", RevokeRFC7009:
 		refresh := c.revokeToken(ctx, op, "refresh_token", tokens.RefreshToken, tokens.AccessToken)
 		access := c.revokeToken(ctx, op, "access_token", tokens.AccessToken, tokens.RefreshToken)
-		if refresh != nil && access != nil {
+		if refresh != nil && access != nil && refresh.Error() != access.Error() {
 			return fmt.Errorf("%w; %w", refresh, access)
 		}
 		return cmp.Or(refresh, access)
