@@ -58,6 +58,9 @@ func display(t *testing.T) (env []string, opened func() string) {
 		for range 300 {
 			if b, err := os.ReadFile(file); err == nil {
 				os.Remove(file)
+				if strings.Contains(string(b), "?") { // such as the state of a login
+					t.Errorf("the browser's launcher was given %s, which others can read", b)
+				}
 				return string(b)
 			}
 			time.Sleep(50 * time.Millisecond)

@@ -61,6 +61,7 @@ var classes = []struct {
 	{pages.ErrCancelled, "Cancelled", exitCancelled, "run the command again when ready"},
 	{context.Canceled, "Cancelled", exitCancelled, "run the command again when ready"},
 	{oauth.ErrCancelled, "Cancelled", exitCancelled, "run the command again when ready"},
+	{pages.ErrUnanswered, "AuthenticationFailed", exitAuth, "run the command again when somebody is at the browser, or with --no-browser"},
 	{flows.ErrLoginFailed, "AuthenticationFailed", exitAuth, ""},
 	{flows.ErrBadSecret, "InvalidSecret", exitAuth, "check the key and log in again"},
 	{flows.ErrNoVariable, "NoVariable", exitOther, ""},

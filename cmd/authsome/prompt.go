@@ -49,7 +49,7 @@ func (a *app) newPrompter(ctx context.Context, entry *provider.Entry, connection
 	var err error
 	p.web, err = pages.Serve(ctx, pages.Config{Name: entry.Name, DisplayName: entry.DisplayName, Docs: entry.Docs,
 		Connection: connection, Profile: a.client.Profile, Logger: a.logger(),
-		Open: func(_ context.Context, url string) { a.openBrowser(url) }})
+		Open: func(_ context.Context, once, url string) { a.openBrowser(once, url) }})
 	if err != nil {
 		cancel(err)
 		return nil, nil, err
@@ -57,13 +57,14 @@ func (a *app) newPrompter(ctx context.Context, entry *provider.Entry, connection
 	return ctx, p, nil
 }
 
-// openBrowser opens a page, or says where it is.
-func (a *app) openBrowser(url string) {
+// openBrowser opens a page, or says where it is. What the launcher is given, others
+// can read in its arguments: once is good for one visit.
+func (a *app) openBrowser(once, url string) {
 	// What the browser's launcher prints is not ours to put on stdout.
 	browser.Stdout, browser.Stderr = a.stderr, a.stderr
 	// Said first: some launchers return when the browser is closed.
 	a.say("Opening your browser. If it does not show, open:\n  %s", url)
-	if err := browser.OpenURL(url); err != nil {
+	if err := browser.OpenURL(once); err != nil {
 		a.plain("The browser did not start. Open this page yourself:\n  " + url)
 	}
 }
@@ -221,9 +222,6 @@ func (p *prompter) Visit(ctx context.Context, v flows.Visit) error {
 	case v.Device != nil:
 		return p.showDevice(ctx, v.Device)
 	case p.web != nil && p.web.Continue(v.URL):
-		return nil
-	case p.web != nil:
-		go p.a.openBrowser(v.URL)
 		return nil
 	}
 	if err := p.Visitable(); err != nil {

@@ -12,7 +12,7 @@ import (
 
 // A login with an API key: the form, and then how it went.
 func Example() {
-	login := func(ctx context.Context, openBrowser func(context.Context, string), store func(secret.Text) error) error {
+	login := func(ctx context.Context, openBrowser func(ctx context.Context, once, url string), store func(secret.Text) error) error {
 		if !pages.Display(os.Getenv) {
 			return fmt.Errorf("no display: set OPENAI_API_KEY")
 		}
@@ -34,7 +34,7 @@ func Example() {
 // A login with an authorization code: the client is asked for, the same tab
 // goes on to the provider, and its callback ends on a page of ours.
 func ExampleServer_Continue() {
-	login := func(ctx context.Context, s *pages.Server, config *oauth.Config, openBrowser func(context.Context, string)) (*oauth.TokenSet, error) {
+	login := func(ctx context.Context, s *pages.Server, config *oauth.Config, show func(url string)) (*oauth.TokenSet, error) {
 		listener, err := oauth.Listen(ctx, oauth.ListenConfig{})
 		if err != nil {
 			return nil, err
@@ -50,7 +50,7 @@ func ExampleServer_Continue() {
 			return nil, err
 		}
 		if !s.Continue(auth.URL) {
-			openBrowser(ctx, auth.URL)
+			show(auth.URL)
 		}
 		return config.AwaitTokens(ctx, listener, auth, oauth.CallbackConfig{Page: s.Result})
 	}

@@ -10,6 +10,9 @@ func (s *Server) SetHold(d time.Duration) { s.hold = d }
 // the first request.
 func (s *Server) SetBodyTimeout(d time.Duration) { s.body = d }
 
+// SetAnswerTime sets how long a form waits. It is called before the first form.
+func (s *Server) SetAnswerTime(d time.Duration) { s.answer = d }
+
 // Answering is how many requests are being answered.
 func (s *Server) Answering() int {
 	s.mu.Lock()
@@ -22,3 +25,6 @@ func DisplayOn(goos string, getenv func(string) string) bool { return display(go
 
 // Clip is how somebody's words are made fit for a page.
 func Clip(s string, limit int) string { return clip(s, limit) }
+
+// OwnedBy says whether a connection's client is a user's.
+func OwnedBy(uid int, client, server string) bool { return ownedBy(uid, client, server) }

@@ -74,9 +74,11 @@ func (p problems) First() string {
 
 // ask shows a form and waits until it is decided.
 func (s *Server) ask(ctx context.Context, f *form) error {
+	limited, cancel := context.WithTimeoutCause(ctx, s.answer, ErrUnanswered)
+	defer cancel()
 	err := s.pose(f)
 	if err == nil {
-		err = s.await(ctx, f)
+		err = s.await(limited, f)
 	}
 	// The end of the context closes the server as well, and may be second to be seen.
 	if errors.Is(err, ErrClosed) && ctx.Err() != nil {

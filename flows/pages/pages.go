@@ -36,6 +36,10 @@ const (
 
 	// lingerTime bounds how long Close waits for the last page to be fetched.
 	lingerTime = 4 * time.Second
+
+	// answerTime is how long a form waits for somebody to send it: making a client
+	// or a key with a provider takes minutes, and nobody looks for an hour.
+	answerTime = 30 * time.Minute
 )
 
 var (
@@ -46,6 +50,9 @@ var (
 	// ErrClosed is returned when the server was closed while it was asking, and
 	// by everything that needs an open server afterwards.
 	ErrClosed = errors.New("login pages are closed")
+
+	// ErrUnanswered is returned when nobody sent a form for half an hour.
+	ErrUnanswered = errors.New("nobody answered in the browser for half an hour")
 
 	// ErrBadForm is returned when a form cannot be shown as it is described.
 	ErrBadForm = errors.New("bad form")
@@ -68,10 +75,14 @@ type Config struct {
 	Connection string
 	Profile    string
 
-	// Open opens a browser at a URL. It is called once, on its own goroutine,
-	// when there is something to see; telling the user what to do when it fails
-	// is up to it. ctx ends with the server. nil: the caller shows [Server.URL].
-	Open func(ctx context.Context, url string)
+	// Open opens a browser at once, an address that is good for one visit and so
+	// fit for the arguments of a program. url leads to the same page, as often as
+	// one likes: it is for the user's own screen, in case that no browser shows.
+	// Open is called on its own goroutine when there is something to see, and again
+	// by [Server.Continue] when the browser has left; telling the user what to do
+	// when it fails is up to it. ctx ends with the server. nil: the caller shows
+	// [Server.URL].
+	Open func(ctx context.Context, once, url string)
 
 	// Logger gets refusals at debug level. nil: discarded.
 	Logger *slog.Logger
@@ -85,6 +96,7 @@ type Server struct {
 	token   string        // the path's unguessable segment
 	hold    time.Duration // holdTime
 	body    time.Duration // bodyTimeout
+	answer  time.Duration // answerTime
 	http    *http.Server
 	life    context.Context // ends with the server
 	end     context.CancelFunc
@@ -98,6 +110,8 @@ type Server struct {
 	changed chan struct{} // guarded by mu; closed and replaced with current
 	forms   []*form       // guarded by mu; every form that was ever shown
 	active  int           // guarded by mu; requests being answered
+	once    string        // guarded by mu; where a launched browser may enter, "" when none is on its way
+	spent   []string      // guarded by mu; where some did
 	due     time.Time     // guarded by mu; until when a browser is expected to come back
 	closed  bool          // guarded by mu; current does not change any more
 }
@@ -120,7 +134,7 @@ func Serve(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("serve login pages: %w", err)
 	}
 	s := &Server{
-		cfg: cfg, host: ln.Addr().String(), token: rand.Text() /* 130 bits */, hold: holdTime, body: bodyTimeout,
+		cfg: cfg, host: ln.Addr().String(), token: rand.Text() /* 130 bits */, hold: holdTime, body: bodyTimeout, answer: answerTime,
 		served: make(chan struct{}), stirred: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	s.current = s.waiting()
@@ -191,12 +205,5 @@ func (s *Server) linger() {
 		case <-limit.C:
 			return
 		}
-	}
-}
-
-// launch opens the browser, the first time that there is something to see.
-func (s *Server) launch() {
-	if s.cfg.Open != nil {
-		s.opening.Do(func() { go s.cfg.Open(s.life, s.URL()) })
 	}
 }

@@ -19,11 +19,12 @@ type refusal struct {
 
 // The refusals, all of them.
 var (
-	refuseHost   = &refusal{status: http.StatusMisdirectedRequest, code: "wrong_host", title: "unknown host", public: true}
-	refusePath   = &refusal{status: http.StatusNotFound, code: "wrong_path", title: "not found", public: true}
-	refuseEmbed  = &refusal{status: http.StatusForbidden, code: "embedded", title: "open this address in a tab of its own", public: true}
-	refuseMethod = &refusal{status: http.StatusMethodNotAllowed, code: "wrong_method", title: "only GET, HEAD and the page's own forms", public: true}
-	refuseOrigin = &refusal{
+	refuseHost    = &refusal{status: http.StatusMisdirectedRequest, code: "wrong_host", title: "unknown host", public: true}
+	refusePath    = &refusal{status: http.StatusNotFound, code: "wrong_path", title: "not found", public: true}
+	refuseEntered = &refusal{status: http.StatusGone, code: "entered", title: "this address was good for one visit; open the one that the terminal shows", public: true}
+	refuseEmbed   = &refusal{status: http.StatusForbidden, code: "embedded", title: "open this address in a tab of its own", public: true}
+	refuseMethod  = &refusal{status: http.StatusMethodNotAllowed, code: "wrong_method", title: "only GET, HEAD and the page's own forms", public: true}
+	refuseOrigin  = &refusal{
 		status: http.StatusForbidden, code: "cross_origin", title: "This form came from another page",
 		text: "Nothing was taken from it. If you sent it from the login page, your browser did not say so: update it, or log in from the terminal with --no-browser.",
 	}

@@ -117,16 +117,18 @@ func (s *Server) ended() *page {
 }
 
 // Continue sends a browser that is waiting for the next page to a provider's
-// page, so that a login stays in one tab. It reports whether there is such a
-// browser; when there is none, or target is neither https nor loopback, the
-// caller opens one.
+// page, so that a login stays in one tab; with none it has [Config.Open] open one,
+// whose arguments do not show target. It reports whether it could: when there is
+// no browser and no Open, or target is neither https nor loopback, the caller shows
+// target.
 func (s *Server) Continue(target string) bool {
-	if link(target) == "" || !s.present() {
+	here := s.present()
+	if link(target) == "" || !here && s.cfg.Open == nil {
 		return false
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return false
 	}
 	s.put(&page{final: true, draw: func() view {
@@ -135,6 +137,10 @@ func (s *Server) Continue(target string) bool {
 		v.Refresh, v.Current = "0; url="+target, target
 		return v
 	}})
+	s.mu.Unlock()
+	if !here {
+		s.open(target)
+	}
 	return true
 }
 

@@ -280,7 +280,7 @@ func TestOpenIsCalledOnce(t *testing.T) {
 	t.Parallel()
 	opened := make(chan string, 3)
 	l := serve(t, func(c *pages.Config) {
-		c.Open = func(ctx context.Context, url string) {
+		c.Open = func(ctx context.Context, once, url string) {
 			if ctx.Err() == nil {
 				opened <- url
 			}

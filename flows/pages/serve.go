@@ -21,6 +21,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case no != nil:
 		s.refuse(w, r, no)
+	case rest == entrance:
+		s.expect(0)
+		w.Header().Set("Location", s.base())
+		w.WriteHeader(http.StatusSeeOther)
 	case r.Method == http.MethodPost:
 		s.receive(w, r)
 	default:
@@ -39,6 +43,9 @@ func (s *Server) answered() {
 	}
 }
 
+// entrance stands for the path of a browser that we launched.
+const entrance = "?"
+
 // admit decides from a request's head whether it is ours to answer, and returns
 // its path below the server's own. Whoever does not know the path learns
 // nothing: not whose login this is, nor whether there is one.
@@ -48,6 +55,14 @@ func (s *Server) admit(r *http.Request) (rest string, no *refusal) {
 	}
 	token, rest, found := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	if !found || subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) != 1 {
+		if found && rest == "" {
+			switch entered, spent := s.enter(r, token); {
+			case entered:
+				return entrance, nil
+			case spent:
+				return "", refuseEntered
+			}
+		}
 		return "", refusePath
 	}
 	version, waits := strings.CutPrefix(rest, "wait/")
