@@ -8,7 +8,12 @@ import (
 	"time"
 )
 
-const maxCodeBytes = 64
+const (
+	maxCodeBytes = 64
+
+	// maxLinkBytes is more than an authorization URL with as many scopes as a form takes.
+	maxLinkBytes = 32 << 10
+)
 
 // Device is a login that is approved on another page, perhaps on another device
 // (RFC 8628). UserCode and VerificationURI must be set.
@@ -93,7 +98,7 @@ func left(until time.Time) string {
 // provider's words must not make the browser run a script or open a file.
 func link(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.User != nil || len(raw) > maxURLBytes || !visible(raw) || strings.Contains(raw, " ") {
+	if err != nil || u.Host == "" || u.User != nil || len(raw) > maxLinkBytes || !visible(raw) || strings.Contains(raw, " ") {
 		return ""
 	}
 	if u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()) {

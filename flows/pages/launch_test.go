@@ -73,7 +73,7 @@ func TestLaunchedOnce(t *testing.T) {
 func TestContinueLaunches(t *testing.T) {
 	t.Parallel()
 	l, opened := launching(t)
-	const target = "https://a.example/authorize?state=secret"
+	target := "https://a.example/authorize?state=secret&scope=" + strings.Repeat("a.b+", 2<<10)
 	for _, bad := range []string{"javascript:alert(1)", "http://a.example/"} {
 		if l.Continue(bad) {
 			t.Errorf("Continue led to %q", bad)
