@@ -22,24 +22,35 @@ var _ Forgetter = osKeyring{}
 // rekeyRetries is how often Rekey starts over because others wrote meanwhile.
 const rekeyRetries = 100
 
-// Rekey wraps the data key by to, which the vault uses from then on. With
-// newDataKey the data key is replaced as well, every record is encrypted anew,
-// and the old key and all that it encrypted is erased. It is one commit: a
-// process that dies at any moment leaves the vault as it was or as it should be.
+// RekeyOptions say what goes with a new wrapping. The zero value is for a vault
+// whose earlier backups shall open.
+type RekeyOptions struct {
+	// NewDataKey replaces the data key as well: every record is encrypted anew, and
+	// the old key and all that it encrypted is erased from the store.
+	NewDataKey bool
+
+	// ForgetOldKey removes what the old wrapper keeps outside of the vault (see
+	// [Forgetter]), for good: no copy of the store that was made before opens then.
+	ForgetOldKey bool
+}
+
+// Rekey wraps the data key by to, which the vault uses from then on. It is one
+// commit: a process that dies at any moment leaves the vault as it was or as it
+// should be.
 //
 // Other processes follow if they can unwrap the new key. If the wrapper changed
 // and the data key did not, they go on with the key that they have. If both
 // changed they keep what they last read, and fail to write, until restarted.
 //
-// With newDataKey a damaged record stops it, with an [*IntegrityError]: it could
+// With a new data key a damaged record stops it, with an [*IntegrityError]: it could
 // not be carried over. Remove it first.
-func (v *Vault) Rekey(ctx context.Context, ev audit.Event, to KeyWrapper, newDataKey bool) error {
+func (v *Vault) Rekey(ctx context.Context, ev audit.Event, to KeyWrapper, o RekeyOptions) error {
 	for range keyRetries {
 		keys, err := v.activeKeys(ctx)
 		if err != nil {
 			return err
 		}
-		next, err := v.nextKeys(ctx, keys, to, newDataKey)
+		next, err := v.nextKeys(ctx, keys, to, o.NewDataKey)
 		if err != nil {
 			return err
 		}
@@ -50,7 +61,9 @@ func (v *Vault) Rekey(ctx context.Context, ev audit.Event, to KeyWrapper, newDat
 			v.wrapper = to
 			v.keys.Store(next)
 			v.keysMu.Unlock()
-			v.forget(ctx, old, keys)
+			if o.ForgetOldKey {
+				v.forget(ctx, old, keys)
+			}
 			return v.reloadIfLoaded(ctx)
 		}
 		if !errors.Is(err, ErrConflict) {

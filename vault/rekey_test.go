@@ -64,7 +64,7 @@ func TestRekeyBetweenAnyTwoModes(t *testing.T) {
 						t.Fatal(err)
 					}
 					before := contents(t, store, "")
-					if err := v.Rekey(t.Context(), rekeyed, makeTo(), newKey); err != nil {
+					if err := v.Rekey(t.Context(), rekeyed, makeTo(), vault.RekeyOptions{NewDataKey: newKey}); err != nil {
 						t.Fatal(err)
 					}
 					if mode, err := vault.Mode(t.Context(), store); err != nil || mode != to {
@@ -134,7 +134,7 @@ func TestRekeyUnderARunningProcess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := other.Rekey(t.Context(), rekeyed, tt.to(dir), tt.newKey); err != nil {
+			if err := other.Rekey(t.Context(), rekeyed, tt.to(dir), vault.RekeyOptions{NewDataKey: tt.newKey}); err != nil {
 				t.Fatal(err)
 			}
 			e, _ := running.Snapshot().Get("a")
@@ -182,7 +182,7 @@ func TestRekeyWhileOthersWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 20 {
-		if err := v.Rekey(t.Context(), rekeyed, local, true); err != nil && !errors.Is(err, vault.ErrConflict) {
+		if err := v.Rekey(t.Context(), rekeyed, local, vault.RekeyOptions{NewDataKey: true}); err != nil && !errors.Is(err, vault.ErrConflict) {
 			t.Error(err)
 		}
 	}
@@ -207,7 +207,7 @@ func init() {
 					return err
 				}
 			}
-			if err := v.Rekey(context.Background(), rekeyed, vault.LocalKey(path), i%2 == 0); err != nil {
+			if err := v.Rekey(context.Background(), rekeyed, vault.LocalKey(path), vault.RekeyOptions{NewDataKey: i%2 == 0}); err != nil {
 				return err
 			}
 			if i%3 == 2 {
@@ -270,7 +270,7 @@ func TestRekeyStopsAtADamagedRecord(t *testing.T) {
 	alter(t, v.Store, "b", func(raw []byte) []byte { raw[5] ^= 1; return raw })
 	before := contents(t, v.Store, "")
 	var bad *vault.IntegrityError
-	if err := v.Rekey(t.Context(), rekeyed, hexKey(1), true); !errors.As(err, &bad) || bad.Key != "b" {
+	if err := v.Rekey(t.Context(), rekeyed, hexKey(1), vault.RekeyOptions{NewDataKey: true}); !errors.As(err, &bad) || bad.Key != "b" {
 		t.Errorf("Rekey = %v, want *IntegrityError for b", err)
 	}
 	if after := contents(t, v.Store, ""); fmt.Sprint(after) != fmt.Sprint(before) {
@@ -308,12 +308,12 @@ func TestLocalKeyRotation(t *testing.T) {
 		}
 	}
 	must(vault.RotateLocalKey(t.Context(), path))
-	must(vaults[0].Rekey(t.Context(), rekeyed, vault.LocalKey(path), true))
+	must(vaults[0].Rekey(t.Context(), rekeyed, vault.LocalKey(path), vault.RekeyOptions{NewDataKey: true}))
 	must(vault.PruneLocalKey(t.Context(), path, pattern))
 	if keys() != 2 {
 		t.Errorf("%d keys while a store needs the old one, want 2", keys())
 	}
-	must(vaults[1].Rekey(t.Context(), rekeyed, vault.LocalKey(path), true))
+	must(vaults[1].Rekey(t.Context(), rekeyed, vault.LocalKey(path), vault.RekeyOptions{NewDataKey: true}))
 	must(vault.PruneLocalKey(t.Context(), path, pattern))
 	if keys() != 1 || mode(t, path) != 0o600 {
 		t.Errorf("%d keys, mode %v", keys(), mode(t, path))

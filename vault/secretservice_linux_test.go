@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -38,9 +39,13 @@ func init() {
 		if err := v.Apply(ctx, login, vault.Change{Key: "a", Record: record("h", "t")}); err != nil {
 			return err
 		}
+		backup := filepath.Join(args[0], "backup.db")
+		if err := errors.Join(store.Backup(ctx, backup), store.Backup(ctx, filepath.Join(args[0], "copy.db"))); err != nil {
+			return err
+		}
 		// From the keyring to a file and back, each time opened anew.
 		for _, to := range []vault.KeyWrapper{vault.LocalKey(filepath.Join(args[0], "master.key")), vault.Keyring("home"), vault.Keyring("home")} {
-			if err := v.Rekey(ctx, rekeyed, to, true); err != nil {
+			if err := v.Rekey(ctx, rekeyed, to, vault.RekeyOptions{NewDataKey: true}); err != nil {
 				return err
 			}
 			if v, err = open(to); err != nil {
@@ -52,6 +57,27 @@ func init() {
 			}
 			fmt.Println(report.Mode, report.Records, report.Damaged)
 		}
+		// What was backed up before opens for as long as its key is kept.
+		old, err := vault.OpenBolt(backup, vault.BoltConfig{})
+		if err != nil {
+			return err
+		}
+		opened, err := vault.Open(ctx, vault.Config{Store: old, Wrapper: vault.Keyring("home"), Audit: log})
+		if err == nil {
+			_, err = opened.Check(ctx)
+		}
+		fmt.Println("kept:", err)
+		if err != nil {
+			return nil
+		}
+		if err := opened.Rekey(ctx, rekeyed, vault.LocalKey(filepath.Join(args[0], "master.key")), vault.RekeyOptions{ForgetOldKey: true}); err != nil {
+			return err
+		}
+		if old, err = vault.OpenBolt(filepath.Join(args[0], "copy.db"), vault.BoltConfig{}); err != nil {
+			return err
+		}
+		_, err = vault.Open(ctx, vault.Config{Store: old, Wrapper: vault.Keyring("home"), Audit: log})
+		fmt.Println("forgotten:", errors.Is(err, vault.ErrKeyMissing))
 		return nil
 	}
 	children["headless"] = func(args []string) error {
@@ -74,7 +100,7 @@ func TestSecretService(t *testing.T) {
 		cmd.Path, _ = exec.LookPath("dbus-run-session")
 		cmd.Env = append(cmd.Env, "HOME="+dir, "XDG_RUNTIME_DIR="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	}, "keyring")
-	want := []string{"local_key 1 []", "keyring 1 []", "keyring 1 []"}
+	want := []string{"local_key 1 []", "keyring 1 []", "keyring 1 []", "kept: <nil>", "forgotten: true"}
 	if got := c.rest(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got %q, want %q", got, want)
 	}

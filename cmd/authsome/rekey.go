@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type rekeyFlags struct {
 	mode       string
 	newDataKey bool
 	secretFile string
+	forget     bool
 }
 
 func newRekey(a *app) *cobra.Command {
@@ -33,11 +35,13 @@ func newRekey(a *app) *cobra.Command {
 passphrase or env), replace the data key and encrypt everything anew
 (--new-data-key), or both. With --mode passphrase or env the new secret comes from
 --secret-file, else from where it always comes from: with that flag a passphrase
-or a master key is changed for another one of its kind.
+or a master key is changed for another one of its kind. With --mode local_key or
+keyring the key is always a new one.
 
 Every profile is done, each in one commit: an interruption leaves a profile as it
 was or as it should be, and running the command again finishes the rest. A backup
-that was made before opens with the key of then; make a new one.`,
+that was made before opens with the key of then. A key file or keyring keeps that
+key unless --forget-old-key is given: make a new backup first.`,
 		Example: "  authsome vault rekey --mode keyring\n  authsome vault rekey --new-data-key\n  authsome vault rekey --mode passphrase --secret-file new-passphrase",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.mode == "" && !f.newDataKey {
@@ -54,6 +58,7 @@ that was made before opens with the key of then; make a new one.`,
 	cmd.Flags().StringVar(&f.mode, "mode", "", "local_key, keyring, passphrase or env")
 	cmd.Flags().BoolVar(&f.newDataKey, "new-data-key", false, "encrypt everything with a new key")
 	cmd.Flags().StringVar(&f.secretFile, "secret-file", "", `read the new passphrase or master key from this file, "-" for stdin`)
+	cmd.Flags().BoolVar(&f.forget, "forget-old-key", false, "remove the key of before from its file or keyring; earlier backups do not open any more")
 	cmd.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(encryptionModes, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -83,6 +88,11 @@ func (a *app) rekey(ctx context.Context, f rekeyFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.mode == vault.ModeLocalKey {
+		if err := newFileKey(ctx, home); err != nil {
+			return err
+		}
+	}
 	for _, name := range names {
 		before.Profile, after.Profile = name, name
 		if err := rekeyProfile(ctx, before, after, to, f); err != nil {
@@ -93,14 +103,66 @@ func (a *app) rekey(ctx context.Context, f rekeyFlags) error {
 	if err := home.SaveConfig(); err != nil {
 		return err
 	}
+	if f.forget {
+		if err := forgetFileKeys(ctx, home, target); err != nil {
+			return err
+		}
+	}
 	if a.json {
 		return a.emit(map[string]any{"status": "success", "encryption_mode": target, "profiles": names, "new_data_key": f.newDataKey})
 	}
 	a.say("Rekeyed %d profile(s); the encryption mode is %s.", len(names), target)
-	if _, err := os.Stat(home.KeyPath()); err == nil && target != vault.ModeLocalKey {
-		a.say("%s opens only backups that were made before: move it to where they are, or delete it.", home.KeyPath())
+	if !f.forget {
+		a.sayKept(home, was, target)
 	}
 	return nil
+}
+
+// newFileKey puts a new key into the key file, in front of those that profiles and
+// backups are locked with. A home without one gets its first when it is needed.
+func newFileKey(ctx context.Context, home *authsome.Home) error {
+	if _, err := os.Stat(home.KeyPath()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return vault.RotateLocalKey(ctx, home.KeyPath())
+}
+
+// forgetFileKeys removes from the key file what no profile needs, all of it when
+// the mode is another.
+func forgetFileKeys(ctx context.Context, home *authsome.Home, mode string) error {
+	if mode == vault.ModeLocalKey {
+		return vault.PruneLocalKey(ctx, home.KeyPath(), home.StorePath("*"))
+	}
+	names, err := home.Profiles() // one may have been made meanwhile
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		store, err := vault.OpenBolt(home.StorePath(name), vault.BoltConfig{})
+		if err != nil {
+			return err
+		}
+		if held, err := vault.Mode(ctx, store); err != nil || held == vault.ModeLocalKey {
+			return errors.Join(err, fmt.Errorf("remove key file: profile %s needs it", name))
+		}
+	}
+	if err := os.Remove(home.KeyPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove key file: %w", err)
+	}
+	return nil
+}
+
+// sayKept tells where the key of before is.
+func (a *app) sayKept(home *authsome.Home, was, mode string) {
+	_, err := os.Stat(home.KeyPath())
+	switch {
+	case was == vault.ModeKeyring:
+		a.say("The keyring keeps the key of before, in an item of authsome: it opens only backups that were made before.")
+	case err == nil && mode == vault.ModeLocalKey && was == mode:
+		a.say("%s keeps the keys of before, below the new one: they open only backups that were made before.", home.KeyPath())
+	case err == nil && mode != vault.ModeLocalKey:
+		a.say("%s opens only backups that were made before: move it to where they are, or delete it.", home.KeyPath())
+	}
 }
 
 // afterRekey are the options with which profiles open that are done: with
@@ -142,7 +204,7 @@ func rekeyProfile(ctx context.Context, before, after authsome.Options, to vault.
 		return err
 	}
 	defer client.Close()
-	return client.Vault.Rekey(ctx, audit.Event{Event: "rekey", Outcome: audit.OK, Detail: to.Mode()}, to, f.newDataKey)
+	return client.Vault.Rekey(ctx, audit.Event{Event: "rekey", Outcome: audit.OK, Detail: to.Mode()}, to, vault.RekeyOptions{NewDataKey: f.newDataKey, ForgetOldKey: f.forget})
 }
 
 // onceAsked remembers the answers, so that several profiles are one question.

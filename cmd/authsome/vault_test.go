@@ -119,6 +119,48 @@ func TestVaultModes(t *testing.T) {
 	w.private()
 }
 
+// TestVaultNewFileKey locks a vault with a new key file, once so that an earlier
+// backup opens and once so that it does not, and with another mode instead.
+func TestVaultNewFileKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.login(exampleDefinition, "example")
+	w.must("profile", "create", "other")
+	key := filepath.Join(w.home, "master.key")
+	keys := func() []string { return strings.Fields(readFile(t, key)) }
+	first, backup := keys()[0], filepath.Join(t.TempDir(), "backup.db")
+	w.must("vault", "backup", backup)
+	restored := func(code int) {
+		t.Helper()
+		if r := w.authsome("vault", "restore", backup, "--yes"); r.code != code {
+			t.Fatalf("restore: exit %d, want %d: %s", r.code, code, r.stderr)
+		}
+		w.holds(nil, "default", map[string]string{"EXAMPLE_API_KEY": canary})
+	}
+	if r := w.must("vault", "rekey", "--mode", "local_key", "--new-data-key"); !strings.Contains(r.stderr, "keeps the keys of before") {
+		t.Errorf("said %s", r.stderr)
+	}
+	if got := keys(); len(got) != 2 || got[0] == first || got[1] != first {
+		t.Errorf("%d keys, or not a new one before the old", len(got))
+	}
+	restored(0)
+	w.must("vault", "rekey", "--mode", "local_key", "--forget-old-key")
+	if got := keys(); len(got) != 1 || got[0] == first {
+		t.Errorf("%d keys, or the old one", len(got))
+	}
+	restored(7)
+	passphrase := []string{"AUTHSOME_PASSPHRASE_FILE=" + fileWith(t, "correct horse")}
+	if r := w.run(w.command(passphrase, "vault", "rekey", "--mode", "passphrase", "--forget-old-key"), ""); r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("the key file is still there")
+	}
+	w.holds(passphrase, "default", map[string]string{"EXAMPLE_API_KEY": canary})
+	w.noSecret()
+	w.private()
+}
+
 // TestVaultNewSecret changes a master key and a passphrase for another one, and
 // back out of a change that was cut short between two profiles.
 func TestVaultNewSecret(t *testing.T) {
