@@ -304,6 +304,7 @@ var differ = []struct {
 	{regexp.MustCompile(`(?s)-----BEGIN CERTIFICATE-----\n.*-----END CERTIFICATE-----\n`), "CERTIFICATES\n"},
 	{regexp.MustCompile(`authsome-[0-9a-f]{16}\b`), "authsome-ROOT"},
 	{regexp.MustCompile(`"script": ".*"`), `"script": "SCRIPT"`},
+	{regexp.MustCompile(`"run --isolate (works|does not work) here[^"]*"`), `"ISOLATION"`}, // by kernel and user
 	{regexp.MustCompile(`"steps": \[[^\]]*\]`), `"steps": [STEPS]`},
 }
 
