@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -85,6 +87,81 @@ func TestEveryFlagIsExplained(t *testing.T) {
 		}
 	}
 	walk(root)
+}
+
+// recorder stands for authsome and writes down what it is called with. Of other
+// programs there are none, and sudo does what it is asked to.
+const recorder = `
+authsome() { printf '%s\0' "$@" "" >> "$CALLS"; printf '\n' >> "$CALLS"; }
+source() { :; } # fish's takes stdin
+command_not_found_handle() { if [ "$1" = sudo ]; then shift; "$@"; fi; }
+`
+
+// TestExamples has a shell read the examples in the help, which are those in
+// docs/cli.md, and holds them to what the commands take.
+func TestExamples(t *testing.T) {
+	a := &app{getenv: func(string) string { return "" }, stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for line := range strings.Lines(c.Example) {
+			if calls := callsOf(t, line); len(calls) == 0 {
+				t.Errorf("%s: the example %q calls no authsome", c.CommandPath(), line)
+			} else {
+				for _, args := range calls {
+					if err := taken(a, args); err != nil {
+						t.Errorf("%s: the example %q: %v", c.CommandPath(), line, err)
+					}
+				}
+			}
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRoot(a))
+	for _, wrong := range []string{"list --no-such-flag", "lst", "login", "vault rekey extra", "log -n x"} {
+		if taken(a, strings.Fields(wrong)) == nil {
+			t.Errorf("authsome %s is taken", wrong)
+		}
+	}
+}
+
+// callsOf are the arguments of each call of authsome in a line of shell.
+func callsOf(t *testing.T, line string) (calls [][]string) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "calls")
+	if err := os.MkdirAll(filepath.Join(dir, ".authsome", "providers"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "--noprofile", "--norc", "-c", recorder+line)
+	cmd.Dir, cmd.Env = dir, []string{"PATH=/nowhere", "HOME=" + dir, "CALLS=" + path}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s%v\n%s", line, err, out)
+	}
+	b, _ := os.ReadFile(path) // none is told by the caller
+	for call := range strings.Lines(string(b)) {
+		args := strings.Split(strings.TrimSuffix(call, "\x00\x00\n"), "\x00")
+		calls = append(calls, args)
+	}
+	return calls
+}
+
+// taken is the error that a command's flags and arguments are met with, before it
+// does anything.
+func taken(a *app, args []string) error {
+	root := newRoot(a)
+	c, rest, err := root.Find(args)
+	if err != nil {
+		return err
+	}
+	if err := c.ParseFlags(rest); err != nil {
+		return err
+	}
+	if !c.Runnable() || c == root && len(rest) > 0 {
+		return fmt.Errorf("there is no command %q", args)
+	}
+	return c.ValidateArgs(c.Flags().Args())
 }
 
 func writeCommand(b *strings.Builder, c *cobra.Command, level string) {

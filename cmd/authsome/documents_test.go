@@ -6,13 +6,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,26 +23,46 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"authsome/ca"
 )
 
-// documents are those whose commands are run. In each, a ```console block is
-// what a person sees on a terminal: commands after "$ ", and below them what
-// they print, of which "..." stands for any lines and "…" for any text in one.
+// In a document a ```console block is what a person sees on a terminal: commands
+// after "$ ", and below them what they print, of which "..." stands for any lines and
+// "…" for any text in one.
 //
 // Comments steer what a reader does not see:
 //
-//	<!-- file: NAME -->          the next block is written to NAME first
-//	<!-- type after "P": TEXT --> TEXT is typed once P is on the screen
-//	<!-- not run: WHY -->        the next block is not run
+//	<!-- file: NAME -->                the next block is written to NAME first
+//	<!-- type after "P": TEXT -->       TEXT is typed once P is on the screen, unseen
+//	<!-- type shown after "P": TEXT --> the same, and seen
+//	<!-- not run: needs WORD… -->      the next block is not run: it has WORD in it,
+//	                                   which no test has
 //
-// A document's blocks are run one after the other, in one home.
-var documents = []string{"README.md", "docs/quickstart.md", "docs/concepts.md", "docs/environment.md", "docs/running-agents.md", "docs/audit.md", "docs/metrics.md",
-	"docs/troubleshooting.md", "docs/providers.md", "skills/authsome/SKILL.md"}
+// A document's blocks are run one after the other, in one home. Pages that a command
+// asks to open are opened.
+func documents(t *testing.T) (names []string) {
+	t.Helper()
+	for _, pattern := range []string{"*.md", "docs/*.md", "skills/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range found {
+			if name, _ := filepath.Rel(filepath.Join("..", ".."), path); name != "docs/cli.md" { // TestExamples is of that
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) < 18 {
+		t.Fatalf("the documents are %q", names)
+	}
+	return names
+}
 
 func TestDocuments(t *testing.T) {
-	for _, name := range documents {
+	for _, name := range documents(t) {
 		t.Run(name, func(t *testing.T) {
 			b, err := os.ReadFile(filepath.Join("..", "..", name))
 			if err != nil {
@@ -60,14 +83,20 @@ type block struct {
 	lang  string
 	text  string
 	file  string // to be written to
-	typed [][2]string
-	skip  bool
+	typed []typing
+	skip  string // the word that it needs
+}
+
+// typing is what a person types, once there is a prompt for it.
+type typing struct {
+	prompt, keys string
+	shown        bool
 }
 
 var (
 	fileComment = regexp.MustCompile(`^<!-- file: (\S+) -->$`)
-	typeComment = regexp.MustCompile(`^<!-- type after "(.+)": (.*) -->$`)
-	skipComment = regexp.MustCompile(`^<!-- not run: .+ -->$`)
+	typeComment = regexp.MustCompile(`^<!-- type (shown )?after "(.+)":(?: (.*))? -->$`)
+	skipComment = regexp.MustCompile(`^<!-- not run: needs ([^ ,;]+).* -->$`)
 )
 
 func blocksOf(t *testing.T, document string) []block {
@@ -80,14 +109,15 @@ func blocksOf(t *testing.T, document string) []block {
 		if m := fileComment.FindStringSubmatch(line); m != nil {
 			next.file = m[1]
 		} else if m := typeComment.FindStringSubmatch(line); m != nil {
-			next.typed = append(next.typed, [2]string{m[1], m[2]})
-		} else if skipComment.MatchString(line) {
-			next.skip = true
+			next.typed = append(next.typed, typing{m[2], m[3], m[1] != ""})
+		} else if m := skipComment.FindStringSubmatch(line); m != nil {
+			next.skip = m[1]
 		} else if lang, ok := strings.CutPrefix(line, "```"); ok {
 			next.lang, next.line = lang, i+2
 			for i++; i < len(lines) && lines[i] != "```"; i++ {
 				next.text += lines[i] + "\n"
 			}
+			next.check(t)
 			all = append(all, next)
 			next = block{}
 		} else if strings.HasPrefix(line, "<!-- file") || strings.HasPrefix(line, "<!-- type") || strings.HasPrefix(line, "<!-- not run") {
@@ -95,6 +125,29 @@ func blocksOf(t *testing.T, document string) []block {
 		}
 	}
 	return all
+}
+
+// check holds a block to what there are: a command that is neither run nor said why
+// not would be one that nobody has tried.
+func (b block) check(t *testing.T) {
+	t.Helper()
+	switch {
+	case b.skip != "" && b.lang != "console":
+		t.Errorf("line %d: only what is ```console is run", b.line)
+	case b.skip != "" && (!strings.Contains(b.text, b.skip) || installed(t, b.skip)):
+		t.Errorf("line %d: it is not run because it needs %s, which it does not, or which make deps installs", b.line, b.skip)
+	case b.lang == "console" && len(stepsOf(b)) == 0:
+		t.Errorf("line %d: a ```console block with no command after \"$ \"", b.line)
+	case b.file == "" && !slices.Contains([]string{"console", "text", "json", "yaml"}, b.lang):
+		t.Errorf("line %d: a block of %q: say ```console when there are commands in it, and ```text when not", b.line, b.lang)
+	case b.lang == "text" && regexp.MustCompile(`(?m)^(\$ |authsome )`).MatchString(b.text):
+		t.Errorf("line %d: a command in a ```text block", b.line)
+	}
+}
+
+// installed reports whether .ci/deps sees to a program.
+func installed(t *testing.T, program string) bool {
+	return regexp.MustCompile(`(?m)^has ` + regexp.QuoteMeta(program) + ` `).MatchString(readFile(t, "../../.ci/deps"))
 }
 
 // The keys that the stand-ins for real APIs know. They are as secret as any.
@@ -106,14 +159,15 @@ const (
 // desk is where a document's commands are run: a home directory, and an internet
 // in which some real hosts have a stand-in.
 type desk struct {
-	t    *testing.T
-	home string
-	env  []string
+	t       *testing.T
+	home    string
+	env     []string
+	browser *http.Client // the person's own
 }
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
-	names := []string{"api.openai.com", "api.anthropic.com", "api.github.com", "example.test"}
+	names := []string{"api.openai.com", "api.anthropic.com", "api.github.com", "github.com", "gitlab.example.com", "auth.acme.example", "example.test"}
 	authority, err := ca.New(t.Context(), ca.Config{PermittedDNS: names})
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +195,20 @@ func newDesk(t *testing.T) *desk {
 	}))
 	t.Cleanup(internet.Close)
 
-	d := &desk{t: t, home: filepath.Join(t.TempDir(), "you")}
+	proxy, err := url.Parse(internet.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(authority.RootPEM())
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}, Proxy: func(r *http.Request) (*url.URL, error) {
+		if r.URL.Hostname() == "127.0.0.1" {
+			return nil, nil
+		}
+		return proxy, nil
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	d := &desk{t: t, browser: &http.Client{Transport: transport, Timeout: patience}, home: filepath.Join(t.TempDir(), "you")}
 	bin := filepath.Join(t.TempDir(), "bin")
 	for _, dir := range []string{d.home, bin} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -152,7 +219,8 @@ func newDesk(t *testing.T) *desk {
 		t.Fatal(err)
 	}
 	// "pass show NAME" is what many keep keys in.
-	if err := os.WriteFile(filepath.Join(bin, "pass"), []byte("#!/bin/sh\necho "+openaiKey+"\n"), 0o700); err != nil {
+	pass := "#!/bin/sh\ncase $2 in *-client) echo client-" + canary + ";; *) echo " + openaiKey + ";; esac\n"
+	if err := os.WriteFile(filepath.Join(bin, "pass"), []byte(pass), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	d.env = []string{"HOME=" + d.home, "PATH=" + bin + ":" + os.Getenv("PATH"), "HTTPS_PROXY=" + internet.URL, "SSL_CERT_FILE=" + roots,
@@ -162,6 +230,9 @@ func newDesk(t *testing.T) *desk {
 
 // standIn answers whoever has the host's key.
 func standIn(w http.ResponseWriter, r *http.Request) {
+	if logIn(w, r) {
+		return
+	}
 	want := map[string]string{"api.openai.com": "Bearer " + openaiKey, "api.github.com": "Bearer " + githubKey}[r.Host]
 	if want == "" {
 		want = "Bearer " + canary
@@ -182,6 +253,36 @@ func standIn(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// logIn is the authorization servers, where everybody agrees to everything.
+func logIn(w http.ResponseWriter, r *http.Request) bool {
+	token := map[string]string{"github.com": githubKey, "gitlab.example.com": canary, "auth.acme.example": canary}[r.Host]
+	if token == "" {
+		return false
+	}
+	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/authorize") {
+		q := r.URL.Query()
+		http.Redirect(w, r, q.Get("redirect_uri")+"?"+url.Values{"code": {"code-of-" + r.Host}, "state": {q.Get("state")}}.Encode(), http.StatusFound)
+		return true
+	}
+	var answer any
+	switch grant := r.FormValue("grant_type"); {
+	case r.URL.Path == "/.well-known/oauth-authorization-server":
+		at := "https://" + r.Host
+		answer = map[string]any{"issuer": at, "authorization_endpoint": at + "/authorize", "token_endpoint": at + "/token", "response_types_supported": []string{"code"}}
+	case strings.HasSuffix(r.URL.Path, "/device/code"):
+		answer = map[string]any{"device_code": "device", "user_code": "ABCD-1234", "verification_uri": "https://" + r.Host + "/login/device", "expires_in": 900, "interval": 1}
+	case grant == "authorization_code" && r.FormValue("code") == "code-of-"+r.Host, grant == "client_credentials",
+		grant == "urn:ietf:params:oauth:grant-type:device_code" && r.FormValue("device_code") == "device":
+		answer = map[string]any{"access_token": token, "token_type": "bearer"}
+	default:
+		w.WriteHeader(http.StatusBadRequest)
+		answer = map[string]any{"error": "invalid_grant"}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(answer)
+	return true
+}
+
 // do writes a block to its file, or runs it.
 func (d *desk) do(b block) {
 	d.t.Helper()
@@ -192,7 +293,7 @@ func (d *desk) do(b block) {
 		}
 		return
 	}
-	if b.lang == "console" && !b.skip {
+	if b.lang == "console" && b.skip == "" {
 		d.run(b)
 	}
 }
@@ -219,6 +320,15 @@ const mark = "--next-of-document--"
 func (d *desk) run(b block) {
 	d.t.Helper()
 	steps := stepsOf(b)
+	if askedFor.MatchString(b.text) {
+		eventually(d.t, "the port of the callback is free", func() bool {
+			ln, err := net.Listen("tcp", "127.0.0.1:7999")
+			if err == nil {
+				ln.Close()
+			}
+			return err == nil
+		}, func() string { return "" })
+	}
 	var script strings.Builder
 	for _, s := range steps {
 		fmt.Fprintf(&script, "%s\nstatus=$?; echo %s; (exit $status)\n", s.command, mark)
@@ -231,11 +341,19 @@ func (d *desk) run(b block) {
 	cmd.Dir, cmd.Env = d.home, d.env
 	term := onTerminal(d.t, cmd)
 	for _, keys := range b.typed {
-		term.expect(keys[0])
-		eventually(d.t, "the terminal hides what is typed", func() bool { return !term.echoes() }, term.output)
-		term.typed(strings.NewReplacer("sk-YOUR-REAL-KEY", openaiKey).Replace(keys[1]) + "\n")
+		term.expect(keys.prompt)
+		if !keys.shown {
+			eventually(d.t, "the terminal hides what is typed", func() bool { return !term.echoes() }, term.output)
+		}
+		term.typed(strings.NewReplacer("sk-YOUR-REAL-KEY", openaiKey).Replace(keys.keys) + "\n")
 	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.visit(term, steps)
+	}()
 	term.wait()
+	<-done
 	parts := strings.Split(strings.ReplaceAll(term.output(), "\r", ""), mark+"\n")
 	for i, s := range steps {
 		if i >= len(parts)-1 {
@@ -244,6 +362,32 @@ func (d *desk) run(b block) {
 		if !matches(s.want, parts[i]) {
 			d.t.Errorf("line %d: $ %s\nprints:\n%s\nand the document says:\n%s", b.line, s.command, parts[i], s.want)
 		}
+	}
+}
+
+// askedFor is how a command asks for a page to be opened.
+var askedFor = regexp.MustCompile(`Open this page in a browser to approve the login:\r?\n  (https://\S+)\r?\n`)
+
+// visit opens the pages that commands ask for, as many as the document shows.
+func (d *desk) visit(term *terminal, steps []step) {
+	d.t.Helper()
+	want := 0
+	for _, s := range steps {
+		want += len(askedFor.FindAllString(s.want, -1))
+	}
+	for seen := range want {
+		var urls [][]string
+		for end := time.Now().Add(patience); len(urls) <= seen; time.Sleep(10 * time.Millisecond) {
+			if urls = askedFor.FindAllStringSubmatch(term.output(), -1); time.Now().After(end) {
+				return // what the commands print says why
+			}
+		}
+		res, err := d.browser.Get(urls[seen][1])
+		if err != nil {
+			d.t.Errorf("open %s: %v", urls[seen][1], err)
+			return
+		}
+		res.Body.Close()
 	}
 }
 
