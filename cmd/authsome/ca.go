@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,7 +68,10 @@ only speak for the hosts of known providers.`,
 			}
 			return ca.InstallSteps(authority.RootPEM(), a.caDir(dir))
 		}),
-		system("uninstall", "Have this system forget the root", func(context.Context) ([]ca.Step, error) {
+		system("uninstall", "Have this system forget the root", func(ctx context.Context) ([]ca.Step, error) {
+			if _, err := a.open(ctx); err != nil { // the directory may be the home's
+				return nil, err
+			}
 			return ca.UninstallSteps(a.caDir(dir))
 		}),
 		newCARotate(a, &dir))
@@ -93,6 +97,12 @@ func newCARotate(a *app, dir *string) *cobra.Command {
 				return a.emit(map[string]any{"status": "success", "not_after": authority.NotAfter()})
 			}
 			a.say("There is a new root. Hand out the bundle again: authsome ca bundle")
+			// A store that cannot be looked at has nothing of ours that we could name.
+			if installed, _ := ca.UninstallSteps(a.caDir(*dir)); len(installed) > 0 && distrust {
+				a.say("This system trusts the old root still: sudo authsome ca uninstall, then sudo authsome ca install")
+			} else if len(installed) > 0 {
+				a.say("This system does not trust the new root yet: sudo authsome ca install")
+			}
 			return nil
 		}}
 	cmd.Flags().BoolVar(&distrust, "distrust", false, "take the old root out of the bundle at once")
@@ -142,6 +152,7 @@ func (a *app) applySteps(ctx context.Context, what string, steps []ca.Step, show
 			return err
 		}
 		if err := ca.Apply(ctx, steps); err != nil {
+			err = errors.Join(err, client.Audit.Write(audit.Event{Event: "ca." + what, Outcome: audit.Failed}))
 			return &fault{code: "TrustStore", exit: exitOther, msg: err.Error(), hint: "most systems want an administrator: sudo authsome ca " + what, err: err}
 		}
 	}
