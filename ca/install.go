@@ -100,8 +100,9 @@ type store struct {
 	// added and removed are run for each file; nil for none.
 	added   func(path string) []string
 	removed func(path string, cert *x509.Certificate) []string
-	// changed is run once, after all files.
-	changed []string
+	// changed is run once, after all files. gone is run in its place after some were
+	// removed; nil for the same.
+	changed, gone []string
 }
 
 func (s store) install(root []byte) ([]Step, error) {
@@ -126,7 +127,7 @@ func (s store) install(root []byte) ([]Step, error) {
 	if len(steps) == 0 {
 		return nil, errors.New("install root: no PEM certificate")
 	}
-	return s.finish(steps), nil
+	return finish(steps, s.changed), nil
 }
 
 func (s store) uninstall() ([]Step, error) {
@@ -149,7 +150,10 @@ func (s store) uninstall() ([]Step, error) {
 	if len(steps) == 0 {
 		return nil, nil
 	}
-	return s.finish(steps), nil
+	if s.gone != nil {
+		return finish(steps, s.gone), nil
+	}
+	return finish(steps, s.changed), nil
 }
 
 // readCert returns nil for a file that does not hold a root of ours.
@@ -165,9 +169,9 @@ func readCert(path string) *x509.Certificate {
 	return cert
 }
 
-func (s store) finish(steps []Step) []Step {
-	if s.changed == nil {
+func finish(steps []Step, command []string) []Step {
+	if command == nil {
 		return steps
 	}
-	return append(steps, Step{Command: slices.Clone(s.changed)})
+	return append(steps, Step{Command: slices.Clone(command)})
 }

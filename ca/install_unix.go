@@ -10,7 +10,8 @@ import (
 // stores are the ways of the distributions, each known by its directory and its
 // tool. The first that is there counts.
 var stores = []store{
-	{dir: "/usr/local/share/ca-certificates", changed: []string{"update-ca-certificates"}},           // Debian, Ubuntu, Alpine
+	{dir: "/usr/local/share/ca-certificates", changed: []string{"update-ca-certificates"},
+		gone: []string{"update-ca-certificates", "--fresh"}}, // Debian, Ubuntu, Alpine: links to what is gone stay otherwise
 	{dir: "/etc/pki/ca-trust/source/anchors", changed: []string{"update-ca-trust", "extract"}},       // Fedora, RHEL
 	{dir: "/etc/ca-certificates/trust-source/anchors", changed: []string{"trust", "extract-compat"}}, // Arch (p11-kit)
 	{dir: "/etc/pki/trust/anchors", changed: []string{"update-ca-certificates"}},                     // openSUSE
@@ -26,6 +27,9 @@ func systemStore(string) (store, error) {
 		}
 		if tool, err := exec.LookPath(s.changed[0]); err == nil {
 			s.changed = append([]string{tool}, s.changed[1:]...)
+			if s.gone != nil {
+				s.gone = append([]string{tool}, s.gone[1:]...)
+			}
 			return s, nil
 		}
 	}
