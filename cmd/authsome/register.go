@@ -10,6 +10,7 @@ import (
 
 	"authsome"
 	"authsome/provider"
+	"authsome/vault/audit"
 
 	"github.com/spf13/cobra"
 )
@@ -45,14 +46,8 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 					return err
 				}
 			}
-			entry, err := provider.Register(client.Home.ProvidersDir(), b, force)
-			if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) {
-				err = fmt.Errorf("%w: %w", authsome.ErrHome, err)
-			}
+			entry, err := a.registerRecorded(client, def, b, force)
 			if err != nil {
-				return err
-			}
-			if err := client.Record("register", def.Name, ""); err != nil {
 				return err
 			}
 			if a.json {
@@ -65,6 +60,25 @@ shown first, because they will be given credentials. "-" reads stdin.`,
 	cmd.Flags().BoolVar(&force, "force", false, "replace a definition of the same name, without asking")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
+}
+
+// registerRecorded adds a definition once that is on record: it decides where
+// credentials go.
+func (a *app) registerRecorded(client *authsome.Client, def *provider.Definition, text []byte, force bool) (*provider.Entry, error) {
+	if held, err := client.Registry.Lookup(def.Name); err == nil && held.Source == provider.SourceCustom && !force {
+		return nil, fmt.Errorf("register provider %s: %w in %s", def.Name, provider.ErrExists, held.Path)
+	}
+	if err := client.Record("register", def.Name, ""); err != nil {
+		return nil, err
+	}
+	entry, err := provider.Register(client.Home.ProvidersDir(), text, force)
+	if errors.As(err, new(*fs.PathError)) || errors.As(err, new(*os.LinkError)) {
+		err = fmt.Errorf("%w: %w", authsome.ErrHome, err)
+	}
+	if err != nil {
+		err = errors.Join(err, client.Audit.Write(audit.Event{Event: "register", Provider: def.Name, Outcome: audit.Failed}))
+	}
+	return entry, err
 }
 
 // definitionBytes is more than any definition; provider.Parse says so of what
