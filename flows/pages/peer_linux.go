@@ -2,6 +2,7 @@ package pages
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"os"
@@ -19,17 +20,20 @@ func ownedBy(uid int, client, server string) bool {
 		return false
 	}
 	readable := false
-	for file, prefix := range map[string]string{"/proc/net/tcp": "", "/proc/net/tcp6": "0000000000000000FFFF0000"} {
+	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		encode := kernel4
+		if file == "/proc/net/tcp6" { // of IPv4 addresses, mapped
+			encode = kernel6
+		}
 		f, err := os.Open(file)
 		if err != nil {
 			continue
 		}
 		defer f.Close()
 		readable = true
-		lines := bufio.NewScanner(f)
-		for lines.Scan() {
+		for lines := bufio.NewScanner(f); lines.Scan(); {
 			field := strings.Fields(lines.Text())
-			if len(field) > 7 && field[1] == prefix+kernel(from) && field[2] == prefix+kernel(to) {
+			if len(field) > 7 && field[1] == encode(from) && field[2] == encode(to) {
 				return field[7] == strconv.Itoa(uid)
 			}
 		}
@@ -37,9 +41,21 @@ func ownedBy(uid int, client, server string) bool {
 	return !readable
 }
 
-// kernel writes an address as the kernel prints it: the 32-bit word in host byte
-// order, which is little-endian on what Go runs on under Linux but s390x.
-func kernel(a netip.AddrPort) string {
-	b := a.Addr().As4()
-	return fmt.Sprintf("%02X%02X%02X%02X:%04X", b[3], b[2], b[1], b[0], a.Port())
+func kernel4(a netip.AddrPort) string {
+	ip := a.Addr().As4()
+	return fmt.Sprintf("%s:%04X", wordsOf(ip[:]), a.Port())
+}
+
+func kernel6(a netip.AddrPort) string {
+	ip := a.Addr().As16()
+	return fmt.Sprintf("%s:%04X", wordsOf(ip[:]), a.Port())
+}
+
+// wordsOf writes an address as the kernel prints it: in words of 32 bits, each read in
+// the byte order of the machine.
+func wordsOf(ip []byte) (text string) {
+	for ; len(ip) > 0; ip = ip[4:] {
+		text += fmt.Sprintf("%08X", binary.NativeEndian.Uint32(ip))
+	}
+	return text
 }
