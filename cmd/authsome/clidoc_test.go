@@ -92,7 +92,7 @@ func TestEveryFlagIsExplained(t *testing.T) {
 // recorder stands for authsome and writes down what it is called with. Of other
 // programs there are none, and sudo does what it is asked to.
 const recorder = `
-authsome() { printf '%s\0' "$@" "" >> "$CALLS"; printf '\n' >> "$CALLS"; }
+authsome() { printf '%s\0' "$@" > "$CALLS.$BASHPID.$RANDOM"; }
 source() { :; } # fish's takes stdin
 command_not_found_handle() { if [ "$1" = sudo ]; then shift; "$@"; fi; }
 `
@@ -139,10 +139,16 @@ func callsOf(t *testing.T, line string) (calls [][]string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%s%v\n%s", line, err, out)
 	}
-	b, _ := os.ReadFile(path) // none is told by the caller
-	for call := range strings.Lines(string(b)) {
-		args := strings.Split(strings.TrimSuffix(call, "\x00\x00\n"), "\x00")
-		calls = append(calls, args)
+	files, err := filepath.Glob(path + ".*") // one for each call: those of a pipe are made at once
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"))
 	}
 	return calls
 }
