@@ -70,14 +70,15 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 	if err != nil {
 		alive := x.cancel.off()
 		c.close()
-		sent.proceed() // to find the connection closed
+		untouched := sent.leave()
+		sent.proceed()
 		if bad := sent.failed(); bad != nil {
 			err = bad
 		}
 		if !alive {
 			return nil, false, context.Canceled
 		}
-		again = c.reused && !sent.bodyRead() && retriable(out) && !isTimeout(err)
+		again = c.reused && untouched && retriable(out) && !isTimeout(err)
 		return nil, again, err
 	}
 	body := &originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
@@ -112,12 +113,23 @@ const inlineBytes = 64 << 10
 type sending struct {
 	done chan struct{} // nil: it was sent inline
 	err  error         // valid once done is closed
-	read atomic.Bool   // bytes of the client's body have been used up
+	turn atomic.Int32  // whose the client's body is: nobody's yet, ours, or another attempt's
 	free chan struct{} // closed when the origin has asked for the body
 	once sync.Once
 }
 
-func (s *sending) bodyRead() bool { return s != nil && s.read.Load() }
+const (
+	bodyUntouched = iota
+	bodyTaken     // bytes of it have been used up, or will be
+	bodyLeft
+)
+
+// take claims the client's body. It is false when the request was given up.
+func (s *sending) take() bool { return s.turn.CompareAndSwap(bodyUntouched, bodyTaken) }
+
+// leave reports whether the body is whole for another attempt, and sees to it
+// that it remains so: whoever waits to send it here finds it taken away.
+func (s *sending) leave() bool { return s.turn.CompareAndSwap(bodyUntouched, bodyLeft) }
 
 // proceed lets a body that waits for "100 Continue" go.
 func (s *sending) proceed() {
@@ -164,7 +176,7 @@ func (c *originConn) send(out *http.Request) (*sending, error) {
 	}
 	waits := len(out.Header["Expect"]) > 0
 	if !waits && out.ContentLength > 0 && out.ContentLength <= inlineBytes {
-		s.read.Store(true)
+		s.take()
 		if err := copyBody(c.bw, out); err != nil {
 			return s, err
 		}
@@ -186,9 +198,11 @@ func (c *originConn) send(out *http.Request) (*sending, error) {
 			}
 			wait.Stop()
 		}
-		s.read.Store(true)
-		if s.err = copyBody(c.bw, out); s.err == nil {
-			s.err = c.bw.Flush()
+		s.err = errBodyClosed
+		if s.take() {
+			if s.err = copyBody(c.bw, out); s.err == nil {
+				s.err = c.bw.Flush()
+			}
 		}
 		close(s.done)
 		if s.failed() != nil {
