@@ -12,9 +12,11 @@ import (
 type bulkConn struct {
 	net.Conn
 
-	// hurry makes a Read that would have to wait fail with errWouldWait. It
-	// belongs to whoever reads.
+	// hurry makes a Read that would have to wait fail with errWouldWait, and dry
+	// every Read, so that TLS gives what it has read already and no more. They
+	// belong to whoever reads.
 	hurry bool
+	dry   bool
 	raw   syscall.RawConn       // for a Read in a hurry
 	try   func(fd uintptr) bool // reads into p
 	p     []byte
@@ -36,6 +38,9 @@ func (wouldWait) Temporary() bool { return true }
 
 // Read implements net.Conn.
 func (c *bulkConn) Read(p []byte) (int, error) {
+	if c.dry {
+		return 0, errWouldWait
+	}
 	if !c.hurry {
 		return c.Conn.Read(p)
 	}

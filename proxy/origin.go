@@ -223,7 +223,7 @@ func originReason(err error) string {
 // put keeps a connection for the next request, unless its origin has sent more
 // than it was asked for.
 func (h *originHost) put(c *originConn) {
-	if c.br.Buffered() > 0 {
+	if c.surplus() {
 		c.close()
 		return
 	}

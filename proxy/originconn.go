@@ -21,6 +21,7 @@ type originConn struct {
 	bw     *bufio.Writer // likewise
 	reused bool
 	since  time.Time // when it became idle
+	bare   bool      // its last answer had no body, and its origin may send one all the same
 }
 
 func (c *originConn) close() { c.nc.Close() }
@@ -45,14 +46,24 @@ func (c *originConn) lendBuffers() {
 // abort implements aborter: it makes whoever uses the connection fail.
 func (c *originConn) abort() { c.nc.NetConn().Close() }
 
-// justUsed is how recently a connection must have carried an answer to be
-// trusted unlooked: an origin that ends with an answer says so in it.
+// justUsed is how recently a connection must have carried an answer with a body
+// to be trusted unlooked: an origin that ends with an answer says so in it.
 const justUsed = 5 * time.Millisecond
 
 // quiet reports whether an idle connection is still open with nothing to read:
 // an origin that has closed it, or that speaks unasked, is not written to.
 func (c *originConn) quiet(now time.Time) bool {
-	return now.Sub(c.since) < justUsed || nothingToRead(c.nc.NetConn())
+	return !c.bare && now.Sub(c.since) < justUsed || nothingToRead(c.nc.NetConn())
+}
+
+// surplus reports whether the origin has sent more than the answer, or its end.
+// What TLS has taken off the socket shows in nothing but a read.
+func (c *originConn) surplus() bool {
+	wire := c.nc.NetConn().(*bulkConn)
+	wire.dry = true
+	defer func() { wire.dry = false }()
+	_, err := c.br.Peek(1)
+	return err != errWouldWait
 }
 
 // exchange sends a request and reads the head of its answer. again says that
@@ -83,10 +94,11 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 	}
 	body := &originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
 	_, body.hurries = resp.Body.(*lengthBody)
+	c.bare = resp.Body == http.NoBody
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		resp.Body = &upgradedBody{originBody: body}
-	case resp.Body == http.NoBody:
+	case c.bare:
 		body.finish()
 	default:
 		resp.Body = body

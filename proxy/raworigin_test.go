@@ -72,7 +72,7 @@ func newRawOrigin(t testing.TB, serve func(c *rawConn), protos ...string) *rawOr
 		t.Fatal(err)
 	}
 	if len(protos) > 0 {
-		o.listen = tls.NewListener(o.listen, &tls.Config{NextProtos: protos, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		o.listen = tls.NewListener(corkedListener{o.listen}, &tls.Config{NextProtos: protos, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return authority.Leaf(context.Background(), hello.ServerName)
 		}})
 	}
