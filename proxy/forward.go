@@ -344,11 +344,12 @@ func (x *exchange) plainTrip(ctx context.Context, out *http.Request) (*http.Resp
 // that chose HTTP/2.
 func (x *exchange) overTransport(ctx context.Context, t *http.Transport, out *http.Request) (*http.Response, error) {
 	ctx, end := x.cancel.context(ctx)
+	news := &news{x: x}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-		x.inform(status, http.Header(h))
-		return nil
+		return news.add(status, http.Header(h))
 	}})
 	resp, err := t.RoundTrip(absolute(ctx, out, x.scheme, x.target))
+	news.end(err == nil)
 	if err != nil {
 		end()
 		return nil, err
@@ -383,22 +384,4 @@ type endingConn struct {
 func (b *endingConn) Close() error {
 	defer b.end()
 	return b.ReadWriteCloser.Close()
-}
-
-// inform passes on an informational response (RFC 9110 section 15.2). The 100
-// is not passed on but made anew: our reading of the body asks for it.
-func (x *exchange) inform(status int, h http.Header) {
-	if status == http.StatusContinue {
-		return
-	}
-	if w, ok := x.w.(*h1Writer); ok {
-		w.inform(status, h)
-		return
-	}
-	header := x.w.Header()
-	for name, v := range h {
-		header[name] = v
-	}
-	x.w.WriteHeader(status)
-	clear(header)
 }

@@ -235,10 +235,13 @@ func (c *originConn) answer(x *exchange, out *http.Request, s *sending) (*http.R
 	}
 	buf := headBuffers.Get().(*[]byte)
 	defer headBuffers.Put(buf)
-	for {
+	for total := 0; ; {
 		resp, reusable, raw, err := readResponse(c.br, *buf, out)
 		if cap(raw) <= 64<<10 {
 			*buf = raw[:0]
+		}
+		if total += len(raw); err == nil && total > responseHeadBytes {
+			err = errHeadTooLarge
 		}
 		if err != nil {
 			return nil, false, err
