@@ -39,7 +39,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		path  string
 		times int
 		h2    bool
-	}{{"/hints", 1, false}, {"/hints", 1, true}} {
+	}{{"/hints", 1, false}, {"/hints", 1, true}, {"/large", 20, false}, {"/large", 20, true}} {
 		name := strings.TrimPrefix(tt.path, "/") + " h1"
 		if tt.h2 {
 			name = strings.TrimPrefix(tt.path, "/") + " h2"

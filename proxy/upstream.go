@@ -38,13 +38,15 @@ func (p *Proxy) newTransport() *http.Transport {
 		WriteBufferSize: 4 << 10,
 		ReadBufferSize:  4 << 10,
 		HTTP2: &http.HTTP2Config{
-			// An origin that has silently gone is noticed, and a large
-			// download is not held back by a small window.
-			SendPingTimeout:               30 * time.Second,
-			PingTimeout:                   15 * time.Second,
-			MaxReadFrameSize:              256 << 10,
-			MaxReceiveBufferPerStream:     4 << 20,
-			MaxReceiveBufferPerConnection: 16 << 20,
+			// An origin that has silently gone is noticed.
+			SendPingTimeout:  30 * time.Second,
+			PingTimeout:      15 * time.Second,
+			MaxReadFrameSize: 256 << 10,
+			// A large download is not held back by a small window. Clients
+			// share a connection: what those that do not read leave lying must
+			// not fill the window of all.
+			MaxReceiveBufferPerStream:     1 << 20,
+			MaxReceiveBufferPerConnection: 128 << 20,
 		},
 	}
 	if p.cfg.UpstreamProxy != nil {
