@@ -191,17 +191,18 @@ func (h *head) framing() error {
 	if len(cl) > 1 {
 		return fmt.Errorf("%w: several Content-Length", errHead)
 	}
-	for i := range len(cl[0]) {
-		if cl[0][i] < '0' || cl[0][i] > '9' {
-			return fmt.Errorf("%w: Content-Length", errHead)
-		}
-	}
-	n, err := strconv.ParseInt(cl[0], 10, 63)
+	var err error
+	h.contentLength, err = parseLength(cl[0])
+	return err
+}
+
+// parseLength reads a Content-Length, which is digits alone.
+func parseLength(v string) (int64, error) {
+	n, err := strconv.ParseUint(v, 10, 63) // takes no sign
 	if err != nil {
-		return fmt.Errorf("%w: Content-Length", errHead)
+		return -1, fmt.Errorf("%w: Content-Length", errHead)
 	}
-	h.contentLength = n
-	return nil
+	return int64(n), nil
 }
 
 // readRequest reads one request from br. The body, when there is one, reads

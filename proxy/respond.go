@@ -2,10 +2,13 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // copyBytes is the unit of streaming: four TLS records, and as much of an HTTP/2
@@ -23,6 +26,9 @@ func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 			return nil, x.refuse(refuse(CodeUpstreamUnreachable, err))
 		}
 	}
+	if err := checkFraming(resp); err != nil {
+		return nil, x.refuse(upstreamRefusal(err))
+	}
 	h := resp.Header
 	if w, ok := x.w.(*h1Writer); ok {
 		w.header = h
@@ -38,7 +44,38 @@ func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 	if err != nil {
 		return nil, broken
 	}
+	dropFraming(resp.Trailer) // there may be more than was announced
 	return resp.Trailer, complete
+}
+
+// checkFraming makes sure that an answer ends in one place whoever reads it. In
+// HTTP/2 its length is a field like any other, which may be there twice.
+func checkFraming(resp *http.Response) error {
+	dropFraming(resp.Trailer)
+	cl, ok := resp.Header["Content-Length"]
+	if !ok {
+		return nil
+	}
+	if resp.StatusCode == http.StatusNoContent { // RFC 9110 section 8.6
+		delete(resp.Header, "Content-Length")
+		return nil
+	}
+	for _, v := range cl {
+		if _, err := parseLength(v); err != nil || v != cl[0] {
+			return fmt.Errorf("%w: Content-Length", errHead)
+		}
+	}
+	resp.Header["Content-Length"] = cl[:1]
+	return nil
+}
+
+// dropFraming removes what must not be in a trailer (RFC 9110 section 6.5.1).
+func dropFraming(trailer http.Header) {
+	for name := range trailer {
+		if !httpguts.ValidTrailerHeader(name) {
+			delete(trailer, name)
+		}
+	}
 }
 
 // copyHeader fills in an HTTP/2 answer's header, and keeps net/http from adding
