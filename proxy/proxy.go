@@ -146,6 +146,8 @@ type Proxy struct {
 	ties   onceLog // hosts whose ties were reported
 	warned onceLog // refusals that were reported
 
+	strangers strangers // what of their refusals is recorded
+
 	unrecorded atomic.Bool // the last refusal's audit line could not be written
 
 	addresses addressBook // for redirected connections

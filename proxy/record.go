@@ -19,17 +19,23 @@ func (p *Proxy) report(c *conn, r *http.Request, ref *Refusal) {
 	if r != nil {
 		e.Method, e.Protocol = r.Method, "http/1.1"
 	}
+	p.count(ref, e.Host)
+	if c.stranger() {
+		var ok bool
+		if e.Detail, ok = p.strangers.line(time.Now()); !ok {
+			return
+		}
+	}
 	ticket, err := p.cfg.Audit.Reserve()
 	if err == nil {
 		err = ticket.Commit(e)
 	}
-	p.told(ref, e.Host, err)
+	p.recorded(ref, err)
 }
 
-// told counts and logs a refusal; err is what became of its audit line. A
-// refusal that cannot be recorded is a refusal still. The first of its kind for
-// a host is a warning: whoever runs the program may see no more of it than "502".
-func (p *Proxy) told(ref *Refusal, host string, err error) {
+// count counts and logs a refusal. The first of its kind for a host is a
+// warning: whoever runs the program may see no more of it than "502".
+func (p *Proxy) count(ref *Refusal, host string) {
 	p.metrics.refusals.WithLabelValues(string(ref.Code)).Inc()
 	level := slog.LevelInfo
 	// Many clients send their token only after a 407.
@@ -41,6 +47,11 @@ func (p *Proxy) told(ref *Refusal, host string, err error) {
 		hint = refusals[ref.Code].hint
 	}
 	p.log.Log(context.Background(), level, "refused", "code", string(ref.Code), "host", host, "provider", ref.Provider, "cause", ref.cause, "hint", hint)
+}
+
+// recorded is told what became of a refusal's audit line. A refusal that cannot
+// be recorded is a refusal still.
+func (p *Proxy) recorded(ref *Refusal, err error) {
 	switch {
 	case err == nil:
 		p.unrecorded.Store(false)
@@ -65,7 +76,8 @@ func (x *exchange) refuse(ref *Refusal) ending {
 		x.reserved = false
 		err = x.ticket.Commit(e)
 	}
-	x.p.told(ref, x.target.Host, err)
+	x.p.count(ref, x.target.Host)
+	x.p.recorded(ref, err)
 	if !x.cancel.cancelled() {
 		x.extend()
 		ref.write(x.w)

@@ -66,6 +66,7 @@ func (p *Proxy) ServeRedirected(l net.Listener) error {
 // bytes.
 func (p *Proxy) serveDestined(c *conn, dst netip.AddrPort) {
 	defer p.metrics.open("redirected")()
+	c.checked, c.allowed = true, true
 	c.target = injector.Target{Host: dst.Addr().String(), Port: dst.Port()}
 	c.raw.SetReadDeadline(time.Now().Add(p.limits.RequestHeader))
 	c.setIdle(true)

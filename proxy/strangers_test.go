@@ -1,0 +1,60 @@
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestStrangersCannotFloodTheAuditLog has somebody without a token be refused
+// again and again, on one connection and by malformed heads on many.
+func TestStrangersCannotFloodTheAuditLog(t *testing.T) {
+	t.Parallel()
+	const times = 4000
+	r := newRig(t, false, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	c := r.dial()
+	go io.WriteString(c, strings.Repeat("GET http://"+apiHost+"/ HTTP/1.1\r\nHost: "+apiHost+"\r\n\r\n", times))
+	br := bufio.NewReader(c)
+	for range times {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if io.Copy(io.Discard, resp.Body); resp.StatusCode != http.StatusProxyAuthRequired {
+			t.Fatalf("got %d", resp.StatusCode)
+		}
+	}
+	r.reaches(times, "authsome_refusals_total", "code=proxy_auth_required")
+	if got := len(r.events()); got < 100 || got > times/2 {
+		t.Errorf("%d lines record %d refusals of a stranger", got, times)
+	}
+
+	// What happens to those who may use the proxy is recorded one by one.
+	before := len(r.events())
+	c, br = r.tls(apiHost + ":443")
+	for range 50 {
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: other.test\r\n\r\n")
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+	}
+	if got := len(r.events()) - before; got < 50 {
+		t.Errorf("%d lines record 50 refusals", got)
+	}
+
+	// The next stranger's line says how many there were.
+	for range 200 {
+		c := r.dial()
+		io.WriteString(c, "GET http://"+apiHost+"/ HTTP/1.1\r\nHost: "+apiHost+"\r\n\r\n")
+		http.ReadResponse(bufio.NewReader(c), nil)
+		if e := r.event("refuse"); strings.HasSuffix(e.Detail, " more were refused") {
+			return
+		}
+		sleep(10)
+	}
+	t.Error("no line tells of the refusals that were not recorded")
+}
