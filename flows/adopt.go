@@ -63,7 +63,7 @@ func (b *Broker) Adopt(ctx context.Context, l Login, a Adopted) (*Connection, er
 		return nil, err
 	}
 	if s.made != nil {
-		s.made.BaseURL = c.BaseURL
+		s.made.BaseURL, s.made.TokenSite = c.BaseURL, tokenSite(l.Provider.Definition, c.BaseURL)
 	}
 	s.cfg.Client = oauth.Client{ID: l.ClientID, Secret: l.ClientSecret}
 	if err := s.done(ctx, b.adoptedTokens(a)); err != nil {

@@ -1,11 +1,14 @@
 package flows
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"authsome/flows/oauth"
@@ -19,7 +22,8 @@ import (
 type client struct {
 	ID         string      `json:"client_id"`
 	AuthMethod string      `json:"token_auth_method,omitempty"`
-	BaseURL    string      `json:"base_url,omitempty"` // of the site that knows it
+	BaseURL    string      `json:"base_url,omitempty"`   // of the site that knows it
+	TokenSite  string      `json:"token_site,omitempty"` // scheme and host that its secret was given to; "" is not known
 	Secret     secret.Text `json:"-"`
 
 	// Of a client that was registered for us (RFC 7591): where, for which
@@ -77,9 +81,30 @@ func (c *client) oauth() oauth.Client {
 }
 
 // serves reports whether a known client can be used: its secret is for its own
-// site alone, and one that was registered for us knows its own redirect URIs only.
-func (c *client) serves(base, redirect string) bool {
-	return c.BaseURL == base && (c.RegisteredAt == "" || redirect == "" || slices.Contains(c.RedirectURIs, redirect))
+// site alone, whatever the definition says by now, and one that was registered
+// for us knows its own redirect URIs only.
+func (c *client) serves(base, site, redirect string) bool {
+	return c.BaseURL == base && (c.TokenSite == "" || c.TokenSite == site) &&
+		(c.RegisteredAt == "" || redirect == "" || slices.Contains(c.RedirectURIs, redirect))
+}
+
+// tokenSite is where a definition has a client's secret sent: to its token
+// endpoint, or to one that its issuer names.
+func tokenSite(def *provider.Definition, base string) string {
+	resolved, err := def.Resolve(base)
+	if err != nil || resolved.OAuth == nil {
+		return ""
+	}
+	return siteOf(cmp.Or(resolved.OAuth.TokenURL, resolved.OAuth.Issuer))
+}
+
+// siteOf is a URL's scheme and host.
+func siteOf(endpoint string) string {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Scheme + "://" + u.Host)
 }
 
 // covers reports whether a client that was registered for us may ask for scopes.
@@ -147,14 +172,15 @@ func (s *oauthLogin) ownClient(ctx context.Context) *client {
 		return &client{} // a damaged record is made anew
 	}
 	method, _ := old.Metadata[metaAuthMethod].(string)
-	return &client{ID: old.ClientID, Secret: old.ClientSecret, AuthMethod: method, BaseURL: old.BaseURL, entry: old.entry}
+	return &client{ID: old.ClientID, Secret: old.ClientSecret, AuthMethod: method, BaseURL: old.BaseURL, TokenSite: siteOf(old.TokenURL), entry: old.entry}
 }
 
 // findClient gets the client for a login: a known one that serves, the one given,
 // the one in the variables that the definition names, or the user's answer.
 func (s *oauthLogin) findClient(ctx context.Context, known []*client, req ClientRequest) (found *client, answer ClientAnswer, err error) {
+	site := tokenSite(req.Provider, req.BaseURL)
 	for _, c := range known {
-		if c.serves(req.BaseURL, req.RedirectURI) && !(req.NeedsSecret && c.Secret.IsZero()) {
+		if c.serves(req.BaseURL, site, req.RedirectURI) && !(req.NeedsSecret && c.Secret.IsZero()) {
 			return c, answer, nil
 		}
 	}

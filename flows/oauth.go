@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"authsome/flows/oauth"
 	"authsome/provider"
@@ -133,7 +132,7 @@ func (s *oauthLogin) client(ctx context.Context, redirect string) error {
 		return err
 	}
 	if found.entry == nil { // it is stored nowhere yet
-		found.BaseURL = s.c.BaseURL
+		found.BaseURL, found.TokenSite = s.c.BaseURL, tokenSite(def, s.c.BaseURL)
 		s.made = found
 	}
 	return nil
@@ -214,14 +213,14 @@ func (s *oauthLogin) register(ctx context.Context, redirect string) error {
 	if err := s.settle(ctx, s.l.BaseURL); err != nil {
 		return err
 	}
-	at := s.cfg.OAuth.RegistrationEndpoint
+	at, site := s.cfg.OAuth.RegistrationEndpoint, tokenSite(s.l.Provider.Definition, s.c.BaseURL)
 	if !s.l.Reset {
 		stored, err := s.b.client(ctx, s.c.Provider)
 		if err != nil {
 			return err
 		}
 		good := stored.SecretExpiresAt.IsZero() || s.b.clock().Before(stored.SecretExpiresAt)
-		if at != "" && stored.RegisteredAt == at && slices.Contains(stored.RedirectURIs, redirect) && stored.covers(s.scopes) && good {
+		if at != "" && stored.RegisteredAt == at && stored.serves(s.c.BaseURL, site, redirect) && stored.covers(s.scopes) && good {
 			s.cfg.Client = stored.oauth()
 			return nil
 		}
@@ -231,7 +230,7 @@ func (s *oauthLogin) register(ctx context.Context, redirect string) error {
 		return err
 	}
 	s.cfg.Client = reg.Client
-	s.made = &client{ID: reg.Client.ID, Secret: reg.Client.Secret, AuthMethod: reg.Client.AuthMethod, BaseURL: s.c.BaseURL,
+	s.made = &client{ID: reg.Client.ID, Secret: reg.Client.Secret, AuthMethod: reg.Client.AuthMethod, BaseURL: s.c.BaseURL, TokenSite: site,
 		RegisteredAt: at, RedirectURIs: reg.RedirectURIs, Scopes: s.scopes, SecretExpiresAt: reg.SecretExpiresAt}
 	if s.l.Reset {
 		return nil // what is stored stays until the login has succeeded

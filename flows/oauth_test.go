@@ -776,3 +776,41 @@ func TestNothingOfTheOldLoginIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// A definition that replaces another one under its name is not given the client
+// that was entered, or registered, for the first.
+func TestRedefinitionGetsNoClient(t *testing.T) {
+	for _, flow := range []provider.Flow{provider.FlowPKCE, provider.FlowDCRPKCE} {
+		t.Run(string(flow), func(t *testing.T) {
+			a, evil := newAuthority(t), newAuthority(t)
+			r := a.rig(nil)
+			first, err := a.tryLogin(r, flows.Login{Flow: flow}, a.agrees())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.register(a.definition(map[string]any{"oauth.token_url": evil.url + "/token"}))
+			r.Broker = r.broker(a.client)
+			r.follow()
+			asked := 0
+			evil.scripted(func(_ http.ResponseWriter, req *http.Request, form url.Values) bool {
+				asked++
+				if user, password, _ := req.BasicAuth(); user+form.Get("client_id") == first.ClientID ||
+					!first.ClientSecret.IsZero() && password+form.Get("client_secret") == text(first.ClientSecret) {
+					t.Error("the other site was given the client")
+				}
+				return false
+			})
+			p := a.agrees()
+			p.client = func(flows.ClientRequest) (flows.ClientAnswer, error) {
+				return flows.ClientAnswer{ID: "other", Secret: secret.New(canary + "-of-the-other")}, nil
+			}
+			for _, l := range []flows.Login{{Flow: flow, Force: true}, {Flow: flow, Connection: "second"}} {
+				_, err := a.tryLogin(r, l, p)
+				wants(t, err, flows.ErrLoginFailed) // the other site knows no code of ours
+			}
+			if asked != 2 {
+				t.Errorf("the other site was asked %d times, want 2", asked)
+			}
+		})
+	}
+}
