@@ -26,9 +26,14 @@ func (x *exchange) inform(status int, h http.Header) {
 	for name, v := range h {
 		header[name] = v
 	}
+	// On a stream that is reset WriteHeader does not wait until the header is
+	// written. With this field, which is left out, net/http writes a copy.
+	header["Content-Length"] = noLength
 	x.w.WriteHeader(status)
 	clear(header)
 }
+
+var noLength = []string{"0"}
 
 // news are the informational responses to one request on a connection that is
 // shared with others, whose reader must not wait for this client. Those that
