@@ -163,10 +163,22 @@ func (x *exchange) prepare(ctx context.Context) *Refusal {
 			x.protocol = "websocket"
 		}
 	}
-	if x.route == nil {
+	switch {
+	case x.route == nil:
 		return nil
+	case returnsRequest(x.r.Method):
+		ref := refuse(CodeBadRequest, errors.New("TRACE of a credential"))
+		ref.Detail, ref.Hint = "The answer would hold the credential.", "use another method"
+		return ref
 	}
 	return x.attach(ctx)
+}
+
+// returnsRequest reports whether a method asks for the request itself (RFC 9110
+// section 9.3.8), which is how a client would see its credential. TRACK is what
+// IIS calls it. Origins may not look at the case.
+func returnsRequest(method string) bool {
+	return strings.EqualFold(method, http.MethodTrace) || strings.EqualFold(method, "TRACK")
 }
 
 // bind checks that the request names the host that its connection is for.
