@@ -33,7 +33,7 @@ func TestTraceGetsNoCredential(t *testing.T) {
 		}
 	}
 	// Where no credential goes it is nobody's business but the origin's.
-	r.route("https://"+apiHost+"/private")
+	r.route("https://" + apiHost + "/private")
 	req, _ := http.NewRequest(http.MethodTrace, "https://"+apiHost+"/", nil)
 	resp, err := r.client(false).Do(req)
 	if err != nil {
