@@ -33,10 +33,20 @@ type originHost struct {
 
 	mu      sync.Mutex // guards all below
 	idle    []*originConn
-	handoff []net.Conn // HTTP/2 connections on their way to net/http
-	used    time.Time  // when a connection was last asked for or given back
-	dropped bool       // no longer in origins: nobody would find what is put here
+	handoff []handed  // HTTP/2 connections on their way to net/http
+	used    time.Time // when a connection was last asked for or given back
+	dropped bool      // no longer in origins: nobody would find what is put here
 }
+
+// handed is a connection that net/http is to have. Of many that are made at once
+// it wants a few.
+type handed struct {
+	net.Conn
+	since time.Time
+}
+
+// handoffFor is how long such a connection is taken for open: nobody watches it.
+const handoffFor = 5 * time.Second
 
 // idlePerHost bounds the idle connections to one host.
 const idlePerHost = 512
@@ -120,8 +130,8 @@ func (o *origins) dialForH2(ctx context.Context, _, address string) (net.Conn, e
 	}
 	h := o.host(t)
 	h.mu.Lock()
-	if n := len(h.handoff); n > 0 {
-		c := h.handoff[n-1]
+	if n := len(h.handoff); n > 0 && time.Since(h.handoff[n-1].since) < handoffFor { // the newest is last
+		c := h.handoff[n-1].Conn
 		h.handoff = h.handoff[:n-1]
 		h.mu.Unlock()
 		return c, nil
@@ -174,7 +184,7 @@ func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*or
 		if h.dropped {
 			tc.Close()
 		} else {
-			h.handoff = append(h.handoff, tc)
+			h.handoff = append(h.handoff, handed{tc, time.Now()})
 		}
 		h.mu.Unlock()
 		h.h2.Store(true)
@@ -272,7 +282,7 @@ func (o *origins) sweep(ctx context.Context) {
 func (o *origins) closeIdle(age time.Duration) {
 	limit := time.Now().Add(-age)
 	var old []*originConn
-	var unclaimed []net.Conn
+	var unclaimed []handed
 	o.mu.Lock()
 	for t, h := range o.hosts {
 		h.mu.Lock()
@@ -282,12 +292,16 @@ func (o *origins) closeIdle(age time.Duration) {
 		}
 		old = append(old, h.idle[:n]...)
 		h.idle = append([]*originConn(nil), h.idle[n:]...)
+		n = 0
+		for n < len(h.handoff) && !h.handoff[n].since.After(limit) {
+			n++
+		}
 		if !h.used.After(limit) {
-			h.dropped = true
-			unclaimed = append(unclaimed, h.handoff...)
-			h.handoff = nil
+			h.dropped, n = true, len(h.handoff)
 			delete(o.hosts, t)
 		}
+		unclaimed = append(unclaimed, h.handoff[:n]...)
+		h.handoff = append([]handed(nil), h.handoff[n:]...)
 		h.mu.Unlock()
 	}
 	o.mu.Unlock()
