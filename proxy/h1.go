@@ -38,7 +38,7 @@ func (p *Proxy) serveH1(c *conn, handle handler) {
 // nextRequest waits for a request and answers a malformed one.
 func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
 	wait := p.limits.IdleClient
-	if first && !c.secure { // nobody has authenticated yet
+	if !c.secure && (first || c.stranger()) { // nobody has authenticated yet
 		wait = p.limits.RequestHeader
 	}
 	if c.br.Buffered() == 0 {

@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"authsome/proxy"
 )
 
 // TestStrangersCannotFloodTheAuditLog has somebody without a token be refused
@@ -57,4 +60,24 @@ func TestStrangersCannotFloodTheAuditLog(t *testing.T) {
 		sleep(10)
 	}
 	t.Error("no line tells of the refusals that were not recorded")
+}
+
+// TestStrangersDoNotLinger has somebody without a token stay after the refusal.
+func TestStrangersDoNotLinger(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false, nil, func(_ *rig, c *proxy.Config) {
+		c.Limits.RequestHeader, c.Limits.IdleClient = 200*time.Millisecond, time.Minute
+	})
+	c := r.dial()
+	io.WriteString(c, "GET http://"+apiHost+"/ HTTP/1.1\r\nHost: "+apiHost+"\r\n\r\n")
+	br := bufio.NewReader(c)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != http.StatusProxyAuthRequired {
+		t.Fatalf("got %+v, %v", resp, err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := br.ReadByte(); err != io.EOF {
+		t.Errorf("the connection ended with %v, want EOF", err)
+	}
 }
