@@ -8,8 +8,8 @@ import (
 // readings returns every form that an origin might match instead of a path as
 // it is written: decoded once or twice, with backslashes for slashes, with path
 // parameters dropped (RFC 3986 section 3.3; servlet containers read "/a/..;x/b"
-// as "/b"), with repeated slashes merged, with dot segments removed, and all of
-// these together. Which of them an origin does cannot be known, and the order
+// as "/b"), without what lenient decoders do not see (fold), with repeated slashes
+// merged, with dot segments removed, and all of these together. Which of them an origin does cannot be known, and the order
 // matters: RFC 3986 section 5.2.4 by the letter keeps the empty segments that
 // most servers merge first. A credential is only attached when all forms route
 // alike.
@@ -21,7 +21,7 @@ func readings(escaped string) []string {
 		}
 	}
 	for _, step := range []func(string) string{
-		dropParameters, removeDots, unescape, unescape, slashes, dropParameters, mergeSlashes, removeDots,
+		dropParameters, removeDots, unescape, unescape, fold, slashes, dropParameters, mergeSlashes, removeDots,
 	} {
 		for _, p := range list[:len(list):len(list)] {
 			add(step(p))
@@ -77,6 +77,29 @@ func unhex(c byte) byte {
 	}
 	return 16
 }
+
+// fold reads a decoded path as the least strict do: it ends at what would have
+// ended it undecoded, or ended a string in C, spaces and control characters are
+// not there, and overlong UTF-8 (RFC 3629 section 10) stands for ASCII.
+func fold(p string) string {
+	if end := strings.IndexAny(p, "?#\x00"); end >= 0 {
+		p = p[:end]
+	}
+	p = overlong.Replace(p) // first: Map takes what is no UTF-8 for U+FFFD
+	if strings.IndexFunc(p, unseen) < 0 {
+		return p
+	}
+	return strings.Map(func(r rune) rune {
+		if unseen(r) {
+			return -1
+		}
+		return r
+	}, p)
+}
+
+func unseen(r rune) bool { return r <= ' ' || r == 0x7f }
+
+var overlong = strings.NewReplacer("\xc0\xae", ".", "\xe0\x80\xae", ".", "\xc0\xaf", "/", "\xe0\x80\xaf", "/", "\xc1\x9c", `\`)
 
 func slashes(p string) string { return strings.ReplaceAll(p, `\`, "/") }
 

@@ -82,6 +82,23 @@ func TestAmbiguousPaths(t *testing.T) {
 		{"/api/%252e%252e/%25zz", ambiguous}, // half of a lenient decoder's reading is an escape
 		{"/api/%2e%2e/out//../api/ok", ambiguous},
 		{"/api/../out/%2f../api/ok", ambiguous},
+		// What ends a path, or is not seen, once it is decoded.
+		{"/api/token%3fx", ambiguous},
+		{"/api/token%23x", ambiguous},
+		{"/api/token%00", ambiguous},
+		{"/api/token%20", ambiguous},
+		{"/api/to%0aken", ambiguous},
+		{"/api/token%2500.json", ambiguous},
+		{"/api/..%3f/x", ambiguous},
+		{"/api/.%09./x", ambiguous},
+		{"/api/%c0%ae%c0%ae/x", ambiguous},
+		{"/api/..%c0%afx", ambiguous},
+		{"/api/%e0%80%ae./x", ambiguous},
+		{"/api/a%20b", "api"},
+		{"/api/what%3f", "api"},
+		{"/api/c%23", "api"},
+		{"/api/%c3%a9", "api"},
+		{"/api/%ff", "api"},
 	} {
 		if got := winner(t, routes, "h.example.com:443", tt.path, ""); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.path, got, tt.want)
