@@ -226,10 +226,11 @@ func (h *host) hostile(o *outside, args ...string) map[string]string {
 	}
 	self := filepath.Join(h.dir, "hostile")
 	cmd := h.authsome(nil, slices.Concat([]string{"run"}, args, []string{"--", "/usr/bin/env", escapesVariable + "=" + string(known), self})...)
-	_, w, err := os.Pipe()
+	read, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer read.Close() // until then somebody can be written to
 	defer w.Close()
 	cmd.ExtraFiles = []*os.File{w, w, w, w, w} // 3 to 7
 	var stdout, stderr bytes.Buffer
