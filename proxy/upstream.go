@@ -45,7 +45,7 @@ func (p *Proxy) newTransport() *http.Transport {
 			// A large download is not held back by a small window. Clients
 			// share a connection: what those that do not read leave lying must
 			// not fill the window of all.
-			MaxReceiveBufferPerStream:     1 << 20,
+			MaxReceiveBufferPerStream:     2 << 20,
 			MaxReceiveBufferPerConnection: 128 << 20,
 		},
 	}
