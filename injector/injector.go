@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"authsome/vault/secret"
@@ -56,6 +57,9 @@ type Refresher interface {
 type Injector struct {
 	source Source
 	table  atomic.Pointer[Table]
+
+	mu     sync.Mutex // guards notify
+	notify []func()
 }
 
 // New returns an Injector with an empty table, which matches nothing.
@@ -67,7 +71,23 @@ func New(source Source) *Injector {
 
 // Update swaps the route table. Requests that are already matched keep what
 // they have; every later one, on open connections too, sees the new table.
-func (in *Injector) Update(t *Table) { in.table.Store(t) }
+func (in *Injector) Update(t *Table) {
+	in.table.Store(t)
+	in.mu.Lock()
+	notify := in.notify
+	in.mu.Unlock()
+	for _, f := range notify {
+		f()
+	}
+}
+
+// Notify has f called after every Update from now on, for whoever keeps open
+// what an earlier table decided about.
+func (in *Injector) Notify(f func()) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.notify = append(in.notify[:len(in.notify):len(in.notify)], f)
+}
 
 // Table returns the table in force.
 func (in *Injector) Table() *Table { return in.table.Load() }

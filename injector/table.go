@@ -46,9 +46,12 @@ type Table struct {
 	exact    map[Target][]*Route
 	wildcard map[Target][]*Route      // Target.Host is the suffix without "*."
 	regex    map[string][]*regexRoute // by literal registrable domain
+	granted  map[grant]struct{}
 	hosts    int
 	ties     []Tie
 }
+
+type grant struct{ provider, connection string }
 
 type regexRoute struct {
 	re    *regexp.Regexp
@@ -70,8 +73,10 @@ func NewTable(routes []*Route) *Table {
 		exact:    make(map[Target][]*Route),
 		wildcard: make(map[Target][]*Route),
 		regex:    make(map[string][]*regexRoute),
+		granted:  make(map[grant]struct{}),
 	}
 	for _, r := range routes {
+		t.granted[grant{r.Provider, r.Connection}] = struct{}{}
 		key := Target{Host: r.Pattern.Host, Port: r.Pattern.Port}
 		switch r.Pattern.Kind {
 		case provider.Exact:
@@ -175,6 +180,12 @@ func (t *Table) Covers(target Target) bool {
 	covered := false
 	c.each(func(_ int, r *Route) { covered = covered || !r.Never })
 	return covered
+}
+
+// Grants reports whether a connection has any route in the table.
+func (t *Table) Grants(provider, connection string) bool {
+	_, ok := t.granted[grant{provider, connection}]
+	return ok
 }
 
 // Match is what a table says of one request. At most one of Route and Tied is

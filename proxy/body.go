@@ -78,6 +78,16 @@ func isBodyError(err error) bool {
 // Close implements io.Closer.
 func (b *clientBody) Close() error { return nil }
 
+// interrupt makes a read that is under way fail, and every later one.
+func (b *clientBody) interrupt() {
+	b.stopped.Store(true)
+	if b.mu.TryLock() {
+		b.mu.Unlock()
+		return
+	}
+	b.c.wakeReader()
+}
+
 // stop ends reading by anybody else and returns when it has ended. It reports
 // whether the rest, if any, can be read without the client being asked for it.
 func (b *clientBody) stop() (drained, readable bool) {

@@ -3,6 +3,9 @@ package proxy
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+
+	"authsome/injector"
 )
 
 // aborter can be broken off from another goroutine.
@@ -15,6 +18,9 @@ type canceller struct {
 	mu      sync.Mutex // guards all below
 	waiting aborter    // what the request waits for now, or nil
 	gone    bool
+
+	route     atomic.Pointer[injector.Route] // whose credential the request was given, or nil
+	withdrawn atomic.Bool                    // cancelled because that is not granted any more
 }
 
 // on says what is waited for. It is false, and a is not kept, when the request

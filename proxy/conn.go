@@ -35,6 +35,8 @@ type conn struct {
 	writes  time.Time                     // write deadline in force, zero for none
 	idle    atomic.Bool                   // waiting for a request: may be closed at once
 	token   atomic.Pointer[authenticator] // accepted its last token; nil: came in without
+	tunnel  atomic.Pointer[tunnel]        // that it carries, or nil
+	streams streams                       // the HTTP/2 requests being served
 
 	wire      *bulkConn       // below the inside's TLS, or nil
 	transport *http.Transport // for its plaintext requests; nil: the proxy's

@@ -30,6 +30,7 @@ type exchange struct {
 	target   injector.Target
 	idle     idle // bounds how long its bodies stand still
 	cancel   canceller
+	body     *clientBody // of an HTTP/1 request, or nil
 
 	route      *injector.Route // nil: forwarded without a credential
 	credential secret.Text
@@ -90,11 +91,13 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 	if r.ProtoMajor == 2 {
 		x.protocol = "h2"
 		defer context.AfterFunc(r.Context(), x.cancel.cancel)()
+		c.streams.enter(&x.cancel)
+		defer c.streams.leave(&x.cancel)
 	} else {
 		c.serving.Store(&x.cancel)
 		defer c.serving.Store(nil)
 		if body, ok := r.Body.(*clientBody); ok {
-			body.cancel = &x.cancel
+			body.cancel, x.body = &x.cancel, body
 		} else {
 			c.watch.start(x.start, &x.cancel)
 		}
@@ -109,6 +112,8 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 	}
 	resp, ref := x.roundTrip(x.context())
 	switch {
+	case ref != nil && x.cancel.withdrawn.Load():
+		return nil, x.refuse(withdrawnRefusal(x.route))
 	case ref != nil && !x.wasLate() && (x.cancel.cancelled() || x.context().Err() != nil):
 		return nil, x.abandoned()
 	case ref != nil:
@@ -250,6 +255,7 @@ func (x *exchange) attach(ctx context.Context) *Refusal {
 		return refuse(CodeAuditUnavailable, err)
 	}
 	x.reserved = true
+	x.cancel.route.Store(x.route)
 	x.credential, err = x.p.cfg.Injector.Attach(ctx, x.route, x.r)
 	if err != nil {
 		return credentialRefusal(x.route, err)
@@ -279,6 +285,13 @@ func credentialRefusal(route *injector.Route, err error) *Refusal {
 		ref.Hint = c.Hint()
 	}
 	return ref
+}
+
+// withdrawnRefusal is for a request that waits for its answer when its
+// credential is taken away.
+func withdrawnRefusal(route *injector.Route) *Refusal {
+	return &Refusal{Code: CodeCredentialMissing, Provider: route.Provider, Hint: "run: authsome login " + route.Provider,
+		Detail: "The connection was logged out while the request was under way."}
 }
 
 // roundTrip sends the request. A credential that the origin rejects is replaced
@@ -355,7 +368,11 @@ func (x *exchange) plainTrip(ctx context.Context, out *http.Request) (*http.Resp
 // overTransport sends a request by net/http: plain ones, and those to origins
 // that chose HTTP/2.
 func (x *exchange) overTransport(ctx context.Context, t *http.Transport, out *http.Request) (*http.Response, error) {
-	ctx, end := x.cancel.context(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	end := func() bool { defer cancel(); return x.cancel.off() }
+	if !x.cancel.on(&trip{x, cancel}) {
+		cancel()
+	}
 	news := &news{x: x}
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
 		return news.add(status, http.Header(h))
@@ -372,6 +389,19 @@ func (x *exchange) overTransport(ctx context.Context, t *http.Transport, out *ht
 		resp.Body = &endingBody{resp.Body, end}
 	}
 	return resp, nil
+}
+
+// trip is a request in net/http's hands.
+type trip struct {
+	x      *exchange
+	cancel context.CancelFunc
+}
+
+// abort implements aborter. Once there is an answer, the transport only looks at
+// the context when the request's body has ended, so that has to end as well.
+func (t *trip) abort() {
+	t.cancel()
+	t.x.stopBody()
 }
 
 // endingBody ends its request's context when it is closed.

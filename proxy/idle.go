@@ -110,6 +110,19 @@ func (x *exchange) stopReading() {
 	x.c.wakeReader()
 }
 
+// stopBody makes the request's body fail, if anybody still reads it.
+func (x *exchange) stopBody() {
+	x.idle.mu.Lock()
+	defer x.idle.mu.Unlock()
+	switch {
+	case x.idle.over:
+	case x.r.ProtoMajor == 2:
+		x.stopReading()
+	case x.body != nil:
+		x.body.interrupt()
+	}
+}
+
 // wasLate reports whether the exchange was ended for standing still.
 func (x *exchange) wasLate() bool {
 	x.idle.mu.Lock()

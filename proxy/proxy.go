@@ -180,6 +180,7 @@ func New(cfg Config) (*Proxy, error) {
 	if p.metrics, err = newMetrics(cfg.Registerer, p); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	cfg.Injector.Notify(p.follow)
 	return p, nil
 }
 

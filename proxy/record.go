@@ -78,7 +78,7 @@ func (x *exchange) refuse(ref *Refusal) ending {
 	}
 	x.p.count(ref, x.target.Host)
 	x.p.recorded(ref, err)
-	if !x.cancel.cancelled() {
+	if !x.cancel.cancelled() || x.cancel.withdrawn.Load() { // else there is nobody left to read it
 		x.extend()
 		ref.write(x.w)
 	}

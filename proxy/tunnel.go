@@ -8,7 +8,24 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"authsome/injector"
 )
+
+// tunnel is a client and a target that are joined without a look at what they say.
+type tunnel struct {
+	p              *Proxy
+	target         injector.Target
+	client, origin net.Conn
+	last           activity
+
+	// A tunnel is left when a credential is routed to its target from now on.
+	// See leave.
+	leaving  atomic.Bool
+	tls      atomic.Bool  // the client began with a TLS record
+	stays    atomic.Bool  // it began with something else, or one side has ended
+	up, down atomic.Int32 // how often in a row a pump found nothing to move
+}
 
 // tunnel copies both ways until both sides have ended, or until no byte has
 // moved either way for idle. Between TCP connections the kernel does the
@@ -18,40 +35,46 @@ func (p *Proxy) tunnel(c *conn, client, origin net.Conn, idle time.Duration) {
 	defer p.metrics.open("tunnel")()
 	client.SetDeadline(time.Time{})
 	origin.SetDeadline(time.Time{})
-	if b, ok := client.(*buffered); ok {
+	t := &tunnel{p: p, target: c.target, client: client, origin: origin}
+	b, begun := client.(*buffered)
+	if begun {
+		t.began(b.ahead)
 		n, err := origin.Write(b.ahead)
 		p.metrics.bytes("up", "tunnel", int64(n))
 		if err != nil {
 			return
 		}
-		client = b.Conn // nothing is ahead any more: splice from the socket
+		t.client = b.Conn // nothing is ahead any more: splice from the socket
 	}
 	var ends canceller // lets whoever cuts the client cut both
-	ends.on(&tunnelEnds{client, origin})
+	ends.on(t)
 	c.serving.Store(&ends)
 	defer c.serving.Store(nil)
 	if c.ctx.Err() != nil {
 		ends.cancel()
 	}
-	last := &activity{}
-	last.mark()
-	defer watchTunnel(client, origin, last, idle)()
+	c.tunnel.Store(t)
+	defer c.tunnel.Store(nil)
+	if p.cfg.Injector.Table().Covers(t.target) { // since the client was answered
+		t.leave()
+	}
+	t.last.mark()
+	defer watchTunnel(t.client, origin, &t.last, idle)()
 	up := make(chan struct{})
 	go func() {
 		defer close(up)
-		p.pump(origin, client, last, idle, "up")
+		if begun || t.begin(idle) {
+			t.pump(origin, t.client, idle, &t.up, "up")
+		}
 	}()
-	p.pump(client, origin, last, idle, "down")
+	t.pump(t.client, origin, idle, &t.down, "down")
 	<-up
 }
 
-// tunnelEnds are the two connections of a tunnel.
-type tunnelEnds struct{ client, origin net.Conn }
-
 // abort implements aborter.
-func (e *tunnelEnds) abort() {
-	e.client.Close()
-	e.origin.Close()
+func (t *tunnel) abort() {
+	t.client.Close()
+	t.origin.Close()
 }
 
 // activity is when a byte last moved in a tunnel, shared by its directions.
@@ -93,26 +116,113 @@ func watchTunnel(client, origin net.Conn, last *activity, idle time.Duration) (s
 // chunk is how much is copied before it is counted.
 const chunk = 1 << 20
 
-// pump copies one direction. On an error both connections are broken off, on
-// an end only this direction is. Reading is interrupted some times within the
-// idle limit, to see whether anything has moved.
-func (p *Proxy) pump(dst, src net.Conn, last *activity, idle time.Duration, direction string) {
+// begin passes on what the client says first, and looks whether it is TLS. It
+// reports whether there may be more.
+func (t *tunnel) begin(idle time.Duration) bool {
+	first := make([]byte, 2<<10)
 	for {
-		src.SetReadDeadline(time.Now().Add(idle / 8))
+		t.wait(t.client, idle)
+		n, err := t.client.Read(first)
+		if n > 0 {
+			t.began(first)
+			_, err = t.origin.Write(first[:n])
+			t.moved(int64(n), "up")
+		}
+		if n == 0 || err != nil {
+			if t.ended(t.origin, t.client, err, &t.up) {
+				return false
+			}
+			continue
+		}
+		return true
+	}
+}
+
+func (t *tunnel) began(first []byte) {
+	isTLS := first[0] == recordHandshake
+	t.tls.Store(isTLS)
+	t.stays.Store(!isTLS)
+}
+
+// pump copies one direction. Reading is interrupted some times within the idle
+// limit, to see whether anything has moved.
+func (t *tunnel) pump(dst, src net.Conn, idle time.Duration, lulls *atomic.Int32, direction string) {
+	for {
+		t.wait(src, idle)
 		n, err := io.Copy(dst, &io.LimitedReader{R: src, N: chunk})
 		if n > 0 {
-			last.mark()
-			p.metrics.bytes(direction, "tunnel", n)
+			t.moved(n, direction)
 		}
-		switch {
-		case err == nil && n < chunk: // src has ended
-			closeWrite(dst)
-			return
-		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
-		default: // with a reset: what was cut must not look whole
-			abort(src)
-			abort(dst)
+		if err == nil && n < chunk {
+			err = io.EOF
+		}
+		if err == nil || n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if t.ended(dst, src, err, lulls) {
 			return
 		}
+	}
+}
+
+// wait sets how long the next read may take.
+func (t *tunnel) wait(src net.Conn, idle time.Duration) {
+	src.SetReadDeadline(time.Now().Add(idle / 8))
+	// Asked afterwards: leave wakes who has a deadline already.
+	if t.leaving.Load() && !t.stays.Load() {
+		src.SetReadDeadline(time.Now().Add(quietTime / quietLooks))
+	}
+}
+
+func (t *tunnel) moved(n int64, direction string) {
+	t.last.mark()
+	t.up.Store(0)
+	t.down.Store(0)
+	t.p.metrics.bytes(direction, "tunnel", n)
+}
+
+// ended looks at why nothing came from src, and reports whether it was the last
+// of it. On an error both connections are broken off, on an end only this
+// direction is.
+func (t *tunnel) ended(dst, src net.Conn, err error, lulls *atomic.Int32) bool {
+	switch {
+	case err == io.EOF:
+		t.stays.Store(true)
+		closeWrite(dst)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if t.leaving.Load() {
+			lulls.Add(1)
+			t.closeIfQuiet()
+		}
+		return false
+	default: // with a reset: what was cut must not look whole
+		abort(src)
+		abort(dst)
+	}
+	return true
+}
+
+// A tunnel is quiet when nothing has come from either side for quietTime, in
+// which either was looked at quietLooks times.
+const (
+	quietTime  = time.Second
+	quietLooks = 8
+)
+
+// leave ends the tunnel as soon as it is quiet, so that its client comes back,
+// is intercepted and gets its credential. A tunnel that does not carry TLS
+// stays: the next one would be none other.
+func (t *tunnel) leave() {
+	if !t.leaving.Swap(true) {
+		t.client.SetReadDeadline(time.Unix(1, 0)) // from here on it is looked at more often
+		t.origin.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// closeIfQuiet closes a tunnel that is left. One that has ended on one side ends
+// by itself, and with an answer, perhaps.
+func (t *tunnel) closeIfQuiet() {
+	if t.tls.Load() && !t.stays.Load() && t.up.Load() >= quietLooks && t.down.Load() >= quietLooks {
+		t.abort()
 	}
 }

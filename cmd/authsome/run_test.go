@@ -314,8 +314,18 @@ for line in sys.stdin:
 	if got := ask("fresh"); got != "401" {
 		t.Errorf("before the login: %s", got)
 	}
+	if got := ask("keep"); got != "401" {
+		t.Errorf("before the login, to be kept: %s", got)
+	}
 	w.login("", "example")
 	within("login", "fresh", "200")
+	// What was tunnelled is closed when it has been quiet for a second: asking
+	// all the time would keep it.
+	for from := time.Now(); ask("kept") != "200"; time.Sleep(2 * time.Second) {
+		if time.Since(from) > patience {
+			t.Fatal("the connection that was open before the login has no credential still")
+		}
+	}
 	if got := ask("keep"); got != "200" {
 		t.Errorf("the connection that is kept: %s", got)
 	}
