@@ -143,6 +143,7 @@ func (x *exchange) prepare(ctx context.Context) *Refusal {
 		if err := errors.Join(x.asExtended(), strictH2(x.r)); err != nil {
 			return refuse(CodeBadRequest, err)
 		}
+		keepExpect(x.r)
 	}
 	if ref := x.bind(); ref != nil {
 		return ref

@@ -103,7 +103,7 @@ func (p *Proxy) serveOne(c *conn, r *http.Request, handle handler) (again bool) 
 	if src, ok := r.Body.(body); ok {
 		in = &clientBody{c: c, src: src, idle: p.limits.IdleStream}
 		if expectsContinue(r) {
-			in.w = w
+			in.w, w.unasked = w, true
 		}
 		r.Body = in
 	}

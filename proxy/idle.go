@@ -84,21 +84,34 @@ func (x *exchange) moved() {
 // standstill ends the exchange. A client that stopped sending is told so, if
 // it can be: its body fails, and that is answered.
 func (x *exchange) standstill() {
+	if !x.tooLate() {
+		return
+	}
+	x.cancel.cancel() // without the lock: it may come to stopBody
+	x.idle.mu.Lock()
+	defer x.idle.mu.Unlock()
+	if x.r.ProtoMajor != 2 || x.idle.over {
+		return
+	}
+	x.stopReading()
+	if x.idle.down { // else the client is told
+		http.NewResponseController(x.w).SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// tooLate decides whether the exchange has to be broken off.
+func (x *exchange) tooLate() bool {
 	x.idle.mu.Lock()
 	defer x.idle.mu.Unlock()
 	switch {
 	case !x.idle.up && !x.idle.down:
-		return
+		return false
 	case x.idle.up && x.idle.reading && !x.idle.down:
 		x.stopReading()
-		return
+		return false
 	}
 	x.idle.late = true
-	x.cancel.cancel()
-	if x.r.ProtoMajor == 2 {
-		x.stopReading()
-		http.NewResponseController(x.w).SetWriteDeadline(time.Unix(1, 0))
-	}
+	return true
 }
 
 // stopReading makes a read of the request's body fail with a timeout.

@@ -78,12 +78,13 @@ func (x *exchange) refuse(ref *Refusal) ending {
 	}
 	x.p.count(ref, x.target.Host)
 	x.p.recorded(ref, err)
-	if !x.cancel.cancelled() || x.cancel.withdrawn.Load() { // else there is nobody left to read it
-		x.extend()
-		ref.write(x.w)
-	}
 	x.status = ref.Status()
 	x.measure("refused")
+	if x.cancel.cancelled() && !x.cancel.withdrawn.Load() && !x.wasLate() {
+		return broken // there is nobody left to read it
+	}
+	x.extend()
+	ref.write(x.w)
 	return complete
 }
 

@@ -29,6 +29,11 @@ type h1Writer struct {
 	close   bool // the connection ends with this response
 	err     error
 
+	// unasked says that the client waits for a word to send its body. Once the
+	// answer has begun nobody knows whether the body comes (RFC 9110 section
+	// 10.1.1), and so the connection cannot be used on.
+	unasked bool
+
 	// begin orders the first byte of the answer against a "100 Continue" that
 	// the reader of the body sends.
 	begin sync.Mutex
@@ -52,6 +57,7 @@ func (w *h1Writer) WriteHeader(status int) {
 		return
 	}
 	w.status = status
+	w.close = w.close || w.unasked
 	w.line(status)
 	w.frame()
 	w.fields(w.header)
@@ -107,7 +113,7 @@ func (w *h1Writer) frame() {
 // hop-by-hop fields are removed.
 func (w *h1Writer) reset(bw *bufio.Writer, r *http.Request, closing bool) {
 	w.bw, w.r, w.header, w.status, w.left, w.err = bw, r, nil, 0, 0, nil
-	w.chunked, w.noBody, w.close = false, false, closing || wantsClose(r)
+	w.chunked, w.noBody, w.close, w.unasked = false, false, closing || wantsClose(r), false
 }
 
 func wantsClose(r *http.Request) bool {
@@ -240,6 +246,7 @@ func (w *h1Writer) sendContinue() {
 	w.begin.Lock()
 	defer w.begin.Unlock()
 	if w.status == 0 {
+		w.unasked = false
 		w.string("HTTP/1.1 100 Continue\r\n\r\n")
 		w.Flush()
 	}
