@@ -40,7 +40,8 @@ func TestContinueInEveryCombination(t *testing.T) {
 		})
 		client := r.client(clientH2)
 		client.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute
-		for path, want := range map[string]int{"/refuse": 417, "/take": 200} {
+		for _, want := range []int{417, 200, 417} {
+			path := map[int]string{417: "/refuse", 200: "/take"}[want]
 			asked := false
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { asked = true }})
 			body := &touched{Reader: strings.NewReader("hello")}
@@ -56,6 +57,9 @@ func TestContinueInEveryCombination(t *testing.T) {
 			taken := want == 200 // an HTTP/1.1 client may send its body after a refusal, to keep the connection
 			if resp.StatusCode != want || asked != taken || clientH2 && body.read.Load() != taken || taken && string(got) != "hello" {
 				t.Errorf("%s: got %d %q; asked for the body: %v; body sent: %v", path, resp.StatusCode, got, asked, body.read.Load())
+			}
+			if !taken && !clientH2 && !resp.Close {
+				t.Error("nobody can tell whether the body comes, and the connection is to be used on")
 			}
 		}
 	})
