@@ -1,0 +1,195 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// h2Origin speaks HTTP/2 frame by frame. answer is called for each request with
+// the number of its connection.
+func h2Origin(answer func(conn int, o *h2Speaker, id uint32, path string)) func(*rawConn) {
+	var conns atomic.Int32
+	return func(c *rawConn) {
+		n := int(conns.Add(1))
+		if _, err := io.ReadFull(c.br, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		o := &h2Speaker{fr: http2.NewFramer(c, c.br)}
+		o.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		o.fr.WriteSettings()
+		for {
+			f, err := o.fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					o.fr.WriteSettingsAck()
+				}
+			case *http2.PingFrame:
+				if !f.IsAck() {
+					o.fr.WritePing(true, f.Data)
+				}
+			case *http2.RSTStreamFrame:
+				o.reset.Store(uint32(f.ErrCode) + 1)
+			case *http2.MetaHeadersFrame:
+				answer(n, o, f.StreamID, f.PseudoValue("path"))
+			}
+		}
+	}
+}
+
+// h2Speaker is one connection of an h2Origin.
+type h2Speaker struct {
+	fr    *http2.Framer
+	reset atomic.Uint32 // code of the last RST_STREAM, plus one
+}
+
+func (o *h2Speaker) head(id uint32, end bool, fields ...string) {
+	var b strings.Builder
+	enc := hpack.NewEncoder(&b)
+	for i := 0; i+1 < len(fields); i += 2 {
+		enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	o.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(b.String()), EndStream: end, EndHeaders: true})
+}
+
+// A stream that the origin resets is reset for an HTTP/2 client, and a cut body
+// for another; streams beside it go on. (PROTOCOL_ERROR is missing: net/http's
+// transport takes it for a wish for a new connection, and tries again.)
+func TestResetsAreCarried(t *testing.T) {
+	t.Parallel()
+	for _, code := range []http2.ErrCode{http2.ErrCodeInternal, http2.ErrCodeCancel, http2.ErrCodeEnhanceYourCalm} {
+		t.Run(code.String(), func(t *testing.T) {
+			origin := newRawOrigin(t, h2Origin(func(_ int, o *h2Speaker, id uint32, path string) {
+				if path == "/early" {
+					o.fr.WriteRSTStream(id, code)
+					return
+				}
+				o.head(id, false, ":status", "200")
+				o.fr.WriteData(id, false, []byte("half"))
+				if path == "/late" {
+					o.fr.WriteRSTStream(id, code)
+					return
+				}
+				o.fr.WriteData(id, true, nil)
+			}), "h2")
+			r := newRig(t, true, whoami, origin.use)
+			h := r.h2(apiHost + ":443")
+			early, late, whole := h.open(true, get("/early")), h.open(true, get("/late")), h.open(true, get("/whole"))
+			if a := h.wait(early); a.reset == nil && a.first("authsome-error") != "upstream_unreachable" {
+				t.Errorf("before the answer: got %+v", a)
+			}
+			if a := h.wait(late); a.status != "200" || a.reset == nil {
+				t.Errorf("within the body: got %+v", a)
+			}
+			if a := h.wait(whole); a.status != "200" || a.reset != nil || string(a.body) != "half" {
+				t.Errorf("a stream beside them: got %+v", a)
+			}
+			if h.away != nil {
+				t.Errorf("the connection was ended with %v", *h.away)
+			}
+			resp, err := r.client(false).Get("https://" + apiHost + "/late")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := io.ReadAll(resp.Body); err == nil {
+				t.Errorf("h1 client: got %q and no error", b)
+			}
+		})
+	}
+}
+
+// A client's reset reaches the origin's stream, and only that.
+func TestClientResetsAreCarried(t *testing.T) {
+	t.Parallel()
+	speaker := make(chan *h2Speaker, 4)
+	origin := newRawOrigin(t, h2Origin(func(_ int, o *h2Speaker, id uint32, path string) {
+		if path == "/wait" {
+			speaker <- o
+			return
+		}
+		o.head(id, true, ":status", "204")
+	}), "h2")
+	r := newRig(t, true, whoami, origin.use)
+	h := r.h2(apiHost + ":443")
+	id := h.open(true, get("/wait"))
+	o := wait(t, "the request reaches the origin", speaker)
+	h.fr.WriteRSTStream(id, http2.ErrCodeCancel)
+	eventually(t, "the origin's stream is reset", func() bool { return o.reset.Load() == uint32(http2.ErrCodeCancel)+1 })
+	if a := h.wait(h.open(true, get("/"))); a.status != "204" {
+		t.Errorf("the next stream: got %+v", a)
+	}
+}
+
+// An origin's GOAWAY ends its connection for what comes next: streams that it
+// named are answered, those that it did not see are sent anew, and the client
+// hears nothing of it.
+func TestGoAwayOfTheOrigin(t *testing.T) {
+	t.Parallel()
+	origin := newRawOrigin(t, h2Origin(func(conn int, o *h2Speaker, id uint32, path string) {
+		switch {
+		case conn == 1 && path == "/last": // is the last one, and answered afterwards
+			o.fr.WriteGoAway(id, http2.ErrCodeNo, nil)
+		case conn == 1 && path == "/unseen":
+			t.Errorf("a request after GOAWAY, on the same connection")
+		}
+		o.head(id, false, ":status", "200", "x-conn", fmt.Sprint(conn))
+		o.fr.WriteData(id, true, []byte("whole"))
+	}), "h2")
+	r := newRig(t, true, whoami, origin.use)
+	for _, clientH2 := range []bool{true, false} {
+		client := r.client(clientH2)
+		for _, path := range []string{"/first", "/last", "/unseen", "/unseen"} {
+			if !clientH2 && path == "/last" {
+				continue
+			}
+			resp, err := client.Post("https://"+apiHost+path, "text/plain", nil)
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || string(body) != "whole" || resp.StatusCode != http.StatusOK {
+				t.Errorf("%s: got %d %q, %v", path, resp.StatusCode, body, err)
+			}
+			if got := resp.Header.Get("X-Conn"); clientH2 && got != map[bool]string{true: "2", false: "1"}[path == "/unseen"] {
+				t.Errorf("%s went over connection %s", path, got)
+			}
+		}
+	}
+}
+
+// A proxy that ends says so with GOAWAY, and answers what it has.
+func TestGoAwayOfTheProxy(t *testing.T) {
+	t.Parallel()
+	goOn, reached := make(chan struct{}), make(chan struct{}, 1)
+	r := newRig(t, true, func(w http.ResponseWriter, _ *http.Request) {
+		reached <- struct{}{}
+		<-goOn
+		io.WriteString(w, "whole")
+	})
+	h := r.h2(apiHost + ":443")
+	id := h.open(true, get("/"))
+	wait(t, "the request reaches the origin", reached)
+	done := make(chan error, 1)
+	go func() { done <- r.proxy.Shutdown(t.Context()) }()
+	if !h.until(func() bool { return h.away != nil }) {
+		t.Error("the connection ended without a GOAWAY")
+	}
+	close(goOn)
+	if a := h.wait(id); a.status != "200" || string(a.body) != "whole" || *h.away != http2.ErrCodeNo {
+		t.Errorf("got %+v, GOAWAY %v", a, *h.away)
+	}
+	h.conn.Close()
+	if err := wait(t, "Shutdown returns", done); err != nil {
+		t.Error(err)
+	}
+}
