@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// ProcessTree returns a TrustPeer that admits sockets held by root or one of
-// its descendants. It reads /proc and is only asked about clients that did not
+// ProcessTree returns a TrustPeer that admits sockets held by a descendant of
+// root. It reads /proc and is only asked about clients that did not
 // authenticate, such as a JVM, which cannot.
 func ProcessTree(root int) func(client, proxy net.Addr) bool {
 	return func(client, proxy net.Addr) bool {
