@@ -172,3 +172,48 @@ func TestTroubleshootingPage(t *testing.T) {
 		}
 	}
 }
+
+// Every row of the threat model names tests that exist, and says what is not
+// stopped.
+func TestThreatModel(t *testing.T) {
+	tests := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range declared.FindAllStringSubmatch(string(b), -1) {
+			tests[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := page(t, "../SECURITY.md")
+	rows := 0
+	for line := range strings.Lines(text) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) < 3 || strings.HasPrefix(cells[1], "---") || strings.TrimSpace(cells[1]) == "attacker" {
+			continue
+		}
+		rows++
+		if len(cells) != 7 || strings.TrimSpace(cells[5]) == "" {
+			t.Errorf("a row does not say all five things: %s", line)
+			continue
+		}
+		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(cells[4], -1)
+		if len(named) == 0 {
+			t.Errorf("no test shows it: %s", line)
+		}
+		for _, m := range named {
+			if !tests[m[1]] {
+				t.Errorf("there is no %s: %s", m[1], line)
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("%d rows", rows)
+	}
+}
