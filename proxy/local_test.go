@@ -18,7 +18,9 @@ import (
 )
 
 func TestThisMachine(t *testing.T) {
-	local := []string{"127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "fe80::1%lo"}
+	local := []string{"127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "169.254.169.254", "fe80::1", "fe80::1%lo",
+		"0.1.2.3", "::127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::169.254.169.254", "::ffff:0:127.0.0.1", "2002:7f00:1::", "2002:a9fe:a9fe::1",
+		"fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200"}
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)
@@ -31,14 +33,14 @@ func TestThisMachine(t *testing.T) {
 			t.Errorf("%s is not this machine", a)
 		}
 	}
-	for _, a := range []string{"192.0.2.1", "10.255.255.254", "2001:db8::1", "8.8.8.8"} {
+	for _, a := range []string{"192.0.2.1", "10.255.255.254", "2001:db8::1", "8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1", "fd00:ec2::253", "1.0.0.1"} {
 		if proxy.ThisMachine(netip.MustParseAddr(a)) {
 			t.Errorf("%s is this machine", a)
 		}
 	}
 }
 
-// Where addresses are forbidden no way of writing them leads there, and what the
+// PITFALLS 13: where addresses are forbidden no way of writing them leads there, and what the
 // policy names is reached all the same.
 func TestForbiddenAddresses(t *testing.T) {
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "a service of the machine") }))
@@ -59,6 +61,9 @@ func TestForbiddenAddresses(t *testing.T) {
 		{"[::1]", nil, false, "egress_denied"},
 		{"[::ffff:127.0.0.1]", nil, false, "egress_denied"},
 		{"0.0.0.0", nil, false, "egress_denied"},
+		{"[::]", nil, false, "egress_denied"},
+		{"[64:ff9b::7f00:1]", nil, false, "egress_denied"},
+		{"[64:ff9b::7f00:1]", nil, true, "egress_denied"},
 		{"127.0.0.1", nil, true, "egress_denied"},
 		{"localhost", nil, true, "egress_denied"},
 		{"127.0.0.1", []string{"127.0.0.1:1"}, false, "egress_denied"},
