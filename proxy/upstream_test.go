@@ -379,3 +379,33 @@ func TestIPv6(t *testing.T) {
 		t.Errorf("an address that our authority may not name: got %v, %v, want 502", resp, err)
 	}
 }
+
+// A name with addresses of both families is reached at whichever works.
+func TestEitherFamily(t *testing.T) {
+	found, err := net.DefaultResolver.LookupHost(t.Context(), "localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) < 2 {
+		t.Logf("localhost has %v alone here: less is shown", found)
+	}
+	r := newRig(t, false, whoami, func(_ *rig, c *proxy.Config) { c.Dial = nil })
+	for _, address := range found {
+		l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				io.WriteString(c, "hello")
+				c.Close()
+			}
+		}()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		_, br := r.connect("localhost:" + port)
+		if said, err := io.ReadAll(br); err != nil || string(said) != "hello" {
+			t.Errorf("a server at %s alone: got %q, %v", address, said, err)
+		}
+	}
+}
