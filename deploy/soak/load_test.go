@@ -353,7 +353,7 @@ func (l *load) turns(every time.Duration) {
 			if time.Since(began) > patience {
 				return fmt.Errorf("%q comes to the origin, want %q", a.came, want)
 			}
-			if want != "" { // what was tunnelled before the login stays a tunnel
+			if want != "" { // what was tunnelled before the login stays a tunnel while it is in use
 				client.CloseIdleConnections()
 			}
 		}
