@@ -88,23 +88,23 @@ func TestTunnelsInUseOutlastALogin(t *testing.T) {
 		use   func(t *testing.T, c *halves, origin <-chan *rawConn)
 	}{
 		{"bytes up", hello, func(t *testing.T, c *halves, origin <-chan *rawConn) {
-			for range 16 {
+			for range 6 {
 				if _, err := io.WriteString(c, "x"); err != nil {
 					t.Fatal(err)
 				}
-				sleep(100)
+				sleep(400)
 			}
 		}},
 		{"bytes down", hello, func(t *testing.T, c *halves, origin <-chan *rawConn) {
 			o := <-origin
-			for range 16 {
+			for range 6 {
 				if _, err := io.WriteString(o, "x"); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 					t.Fatal(err)
 				}
-				sleep(100)
+				sleep(400)
 			}
 		}},
 		{"a client that reads slowly", hello, func(t *testing.T, c *halves, origin <-chan *rawConn) {
