@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,9 +241,10 @@ func TestLostAnswer(t *testing.T) {
 		a, r := nearlyDue(t, nil)
 		r.clock.Add(time.Hour)
 		asked := r.clock.Now()
-		lose := true
+		var lose atomic.Bool
+		lose.Store(true)
 		a.scripted(func(w http.ResponseWriter, req *http.Request, form url.Values) bool {
-			if lose {
+			if lose.Load() {
 				a.mu.Lock()
 				a.token(discard{}, form) // it is carried out
 				a.mu.Unlock()
@@ -255,7 +257,7 @@ func TestLostAnswer(t *testing.T) {
 		if st := r.state("acme", "default"); !st.Asked.Equal(asked) {
 			t.Errorf("asked = %v, want %v", st.Asked, asked)
 		}
-		lose = false
+		lose.Store(false)
 		r.clock.Add(2 * time.Second)
 		// A failure in between, which is answered, does not make it forgotten.
 		a.answers("/token", 503, `{}`)

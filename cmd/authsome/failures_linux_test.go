@@ -65,7 +65,7 @@ func truncated(size int64) failure {
 		if err := os.Truncate(d.path(storeFile), size); err != nil {
 			d.t.Fatal(err)
 		}
-	}, 7, `store\.db is damaged: .* \(nothing was changed; run: authsome vault check\)`}
+	}, 7, `store\.db is damaged: .* \(nothing was changed; run: authsome vault restore FILE, from a backup, or move the file away and log in again\)`}
 }
 
 var failures = []failure{

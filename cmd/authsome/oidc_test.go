@@ -806,7 +806,8 @@ func TestRunDoesNotTearOffARefresh(t *testing.T) {
 	w := newWorld(t)
 	w.trust(server)
 	w.register(`{"schema_version": 1, "name": "tv", "display_name": "TV", "auth_type": "oauth2", "flow": "device_code", "host_url": "api.example.test",
-		"oauth": {"device_authorization_url": "` + server.URL + `/device", "token_url": "` + server.URL + `/token"}}`)
+		"oauth": {"device_authorization_url": "` + server.URL + `/device", "token_url": "` + server.URL + `/token"},
+		"export": {"env": {"access_token": "TV_TOKEN"}}}`)
 	w.must("login", "tv", "--client-id", "app")
 	time.Sleep(1100 * time.Millisecond)
 	w.authsome("run", "--", "curl", "-sS", "--max-time", "1", apiURL)
