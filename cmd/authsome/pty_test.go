@@ -362,8 +362,8 @@ func TestShellInARun(t *testing.T) {
 		cmd.Env = w.env("PS1=inner ", "TERM=dumb", "A="+binary)
 		term := onTerminal(t, cmd)
 		term.expect("inner ")
-		term.typed("sleep 100\r")
-		term.expect("sleep 100")
+		term.typed("sh -c 'echo started; exec sleep 100'\r")
+		term.expect("\nstarted\n") // before that the shell itself would be sent what follows
 		term.typed("\x1a")
 		term.expect("Stopped")
 		term.typed("fg\r")

@@ -276,6 +276,7 @@ func (s *session) child(ctx context.Context, path string, argv []string, signals
 		case sig := <-signals:
 			pass(p, sig)
 		case code := <-done:
+			s.engine.stop(ctx) // what was under way is on record before the end is
 			if err := s.ended(code, audit.OK); err != nil {
 				s.app.warn("the end of the run is not on record: %v", err)
 			}
