@@ -86,8 +86,7 @@ Every side is held to TLS 1.3, X25519, AES-128-GCM and ECDSA P-256 where it lets
 - **mitmproxy** is Debian's, with a four-line addon.
 - **haproxy** is Debian's, as a re-encrypting reverse proxy on two threads. It is addressed directly, without CONNECT, and logs nothing: the limit.
 - **relay** is no proxy: it patches the credential into unparsed bytes, one origin connection for each client's, and its
-  tunnel is two threads that splice. It shows
-  what Go's TLS and runtime cost by themselves.
+  tunnel is two threads that splice. It shows what Go's TLS and runtime cost by themselves, and what the kernel can do.
 - **direct** is the load generator at the origin, without anything between.
 `
 
