@@ -8,19 +8,22 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // CutEvent is the event of the line with which a process goes on that found the
 // end of the log gone. [Verify] takes it for what it is.
 const CutEvent = "log.cut"
 
-// headEvery is after how many lines a process that goes on writes the head anew.
+// headEvery is after how many lines a process that goes on writes the head anew,
+// unless it did so less than lookEvery ago: a busy one would do little else.
 const headEvery = 256
 
 // A head is a line that the log once had, kept in a file beside it: what is cut
 // off the end of the log up to that line is missed. It is no newer than the log,
 // since it is written after the line. What it does not cover are the lines of
-// processes that were killed, and up to headEvery of those that are running.
+// processes that were killed, and up to headEvery of those that are running, or
+// what they wrote within lookEvery.
 type head struct {
 	at, size int64 // where the line is in its file, without its newline
 	hash     digest
@@ -87,6 +90,7 @@ func (l *Log) keepHead() {
 		return
 	}
 	l.writeHead(h)
+	l.headed = time.Now()
 }
 
 func (l *Log) writeHead(h head) {

@@ -52,12 +52,13 @@ type Log struct {
 	room room       // what is known about space beyond the end of file
 	torn bool       // the last write left part of a line
 
-	chain string // identifies this Log's lines
-	seq   uint64 // of the last line written
-	prev  digest // of the last line written, if seq is not 0
-	size  int64  // of that line, without its newline
-	cut   bool   // the end of the log was gone when it was opened
-	after []byte // hash of the line that was last when the file was opened, if any
+	chain  string    // identifies this Log's lines
+	seq    uint64    // of the last line written
+	prev   digest    // of the last line written, if seq is not 0
+	size   int64     // of that line, without its newline
+	cut    bool      // the end of the log was gone when it was opened
+	headed time.Time // when the head was last written (monotonic)
+	after  []byte    // hash of the line that was last when the file was opened, if any
 
 	backlog []Event // promised by a Ticket, and not yet written
 }
@@ -171,7 +172,8 @@ func (l *Log) append(e *Event) error {
 	l.torn, l.room.failed = false, false
 	l.seq++
 	l.prev, l.size = hashLine(b[start:len(b)-1]), int64(len(b)-1-start)
-	if l.seq%headEvery == 0 && e.Event != RotateEvent { // which is not in the log yet
+	if l.seq%headEvery == 0 && e.Event != RotateEvent && // which is not in the log yet
+		time.Since(l.headed) >= lookEvery {
 		l.keepHead()
 	}
 	return nil
