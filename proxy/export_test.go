@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"net/url"
 )
 
 // ParseServerName reads the server name off the beginning of a TLS stream. short
@@ -35,3 +36,12 @@ func Sniff(stream []byte) (spoken string, looked int) {
 	})
 	return map[protocol]string{protocolTLS: "tls", protocolHTTP: "http", protocolOther: "other"}[got], looked
 }
+
+// PlainTarget and RequestTarget parse a request's target, the short way, which
+// does not take all of them, and the long one.
+func PlainTarget(target string) (u url.URL, ok bool) {
+	ok = plainTarget(target, &u)
+	return u, ok
+}
+
+func RequestTarget(target string) (*url.URL, error) { return requestTarget("GET", target) }

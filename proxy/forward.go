@@ -35,6 +35,7 @@ type exchange struct {
 	ticket     audit.Ticket
 	reserved   bool
 	replay     *replayBody
+	answer     originBody // of an HTTP/1 origin
 
 	start  time.Time
 	sent   time.Time     // when it was last given to the origin's connection
@@ -126,6 +127,20 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 	return x.respond(resp)
 }
 
+// lend says that others may still look at the request when it was answered.
+func (x *exchange) lend() {
+	if w, ok := x.w.(*h1Writer); ok {
+		w.lent, w.answered = true, nil
+	}
+}
+
+// answered takes the head of the origin's answer, to be freed with the request's.
+func (x *exchange) answered(h *head) {
+	if w, ok := x.w.(*h1Writer); ok {
+		w.answered = h
+	}
+}
+
 // context is for what is done on behalf of the request. It ends with the
 // client's connection, or with its HTTP/2 stream.
 func (x *exchange) context() context.Context {
@@ -152,6 +167,25 @@ func (x *exchange) prepare(ctx context.Context) *Refusal {
 	if x.route == nil && !x.p.egress.Load().allows(x.target) {
 		return refuse(CodeEgressDenied, nil)
 	}
+	if w, ok := x.w.(*h1Writer); !ok || w.asked.hopByHop {
+		if ref := x.prepareHopByHop(); ref != nil {
+			return ref
+		}
+	}
+	switch {
+	case x.route == nil:
+		return nil
+	case returnsRequest(x.r.Method):
+		ref := refuse(CodeBadRequest, errors.New("TRACE of a credential"))
+		ref.Detail, ref.Hint = "The answer would hold the credential.", "use another method"
+		return ref
+	}
+	return x.attach(ctx)
+}
+
+// prepareHopByHop removes what concerns the client's connection alone, and sees
+// to an upgrade.
+func (x *exchange) prepareHopByHop() *Refusal {
 	if err := removeHopByHop(x.r); err != nil {
 		return refuse(CodeBadRequest, err)
 	}
@@ -167,15 +201,7 @@ func (x *exchange) prepare(ctx context.Context) *Refusal {
 			x.protocol = "websocket"
 		}
 	}
-	switch {
-	case x.route == nil:
-		return nil
-	case returnsRequest(x.r.Method):
-		ref := refuse(CodeBadRequest, errors.New("TRACE of a credential"))
-		ref.Detail, ref.Hint = "The answer would hold the credential.", "use another method"
-		return ref
-	}
-	return x.attach(ctx)
+	return nil
 }
 
 // returnsRequest reports whether a method asks for the request itself (RFC 9110
@@ -196,7 +222,7 @@ func (x *exchange) bind() *Refusal {
 	if c.secure {
 		port = 443
 	}
-	for _, host := range []string{r.Host, r.URL.Host} {
+	for _, host := range [...]string{r.Host, r.URL.Host} {
 		if host == "" && r.URL.Host == "" && r.ProtoMinor == 0 && r.ProtoMajor == 1 {
 			continue // HTTP/1.0 need not name it again
 		}
@@ -209,7 +235,8 @@ func (x *exchange) bind() *Refusal {
 		if err != nil || t.Host != c.target.Host || t.Port != c.target.Port && hasPort(host) {
 			return refuse(CodeTargetMismatch, err)
 		}
-		c.host.Store(&host)
+		known := host
+		c.host.Store(&known)
 	}
 	if r.Host == "" && r.ProtoAtLeast(1, 1) {
 		return refuse(CodeTargetMismatch, nil)

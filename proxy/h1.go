@@ -22,11 +22,11 @@ type handler func(w *h1Writer, r *http.Request) bool
 // for the first head, later ones may take the idle limit to begin.
 func (p *Proxy) serveH1(c *conn, handle handler) {
 	for first := true; ; first = false {
-		r, ok := p.nextRequest(c, first)
+		h, ok := p.nextRequest(c, first)
 		if !ok {
 			return
 		}
-		if !p.serveOne(c, r, handle) {
+		if !p.serveOne(c, h, handle) {
 			return
 		}
 		if p.closing.Load() {
@@ -36,7 +36,7 @@ func (p *Proxy) serveH1(c *conn, handle handler) {
 }
 
 // nextRequest waits for a request and answers a malformed one.
-func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
+func (p *Proxy) nextRequest(c *conn, first bool) (*head, bool) {
 	wait := p.limits.IdleClient
 	if !c.secure && (first || c.stranger()) { // nobody has authenticated yet
 		wait = p.limits.RequestHeader
@@ -57,13 +57,13 @@ func (p *Proxy) nextRequest(c *conn, first bool) (*http.Request, bool) {
 		c.readBy(p.limits.RequestHeader)
 	}
 	buf := headBuffers.Get().(*[]byte)
-	r, raw, err := readRequest(c.br, *buf, p.limits.RequestHeaderBytes)
+	h, raw, err := readRequest(c.br, *buf, p.limits.RequestHeaderBytes)
 	*buf = raw[:0]
 	if cap(raw) <= 64<<10 {
 		headBuffers.Put(buf)
 	}
 	if err == nil {
-		return r, true
+		return h, true
 	}
 	if ref := headRefusal(err); ref != nil {
 		p.report(c, nil, ref)
@@ -96,9 +96,9 @@ func headRefusal(err error) *Refusal {
 	return nil
 }
 
-func (p *Proxy) serveOne(c *conn, r *http.Request, handle handler) (again bool) {
-	w := &c.w
-	w.reset(c.bw, r, p.closing.Load())
+func (p *Proxy) serveOne(c *conn, h *head, handle handler) (again bool) {
+	w, r := &c.w, &h.request
+	w.reset(c.bw, h, p.closing.Load())
 	var in *clientBody
 	if src, ok := r.Body.(body); ok {
 		in = &clientBody{c: c, src: src, idle: p.limits.IdleStream}
@@ -115,7 +115,11 @@ func (p *Proxy) serveOne(c *conn, r *http.Request, handle handler) (again bool) 
 	if !c.watch.stop() || !again {
 		return false
 	}
-	return drained || reclaim(c, in, readable)
+	if !drained && !reclaim(c, in, readable) {
+		return false
+	}
+	w.release()
+	return true
 }
 
 func expectsContinue(r *http.Request) bool {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -23,12 +24,38 @@ var (
 	errHeadTooLarge = errors.New("head too large")
 )
 
-// head is one parsed message head.
+// head is one parsed message head, with what is made of it.
 type head struct {
 	line          string // request or status line
 	header        http.Header
-	contentLength int64 // -1 when absent
+	values        []string // what header's values are parts of
+	contentLength int64    // -1 when absent
 	chunked       bool
+	hopByHop      bool // there is a field that is not for the other side
+
+	request  http.Request
+	url      url.URL // of request
+	response http.Response
+	length   lengthBody
+}
+
+// heads are used again: a map and a dozen small objects for each message are a
+// good part of what a request costs.
+var heads = sync.Pool{New: func() any { return &head{header: make(http.Header)} }}
+
+// pooledFields bounds the heads that are kept.
+const pooledFields = 64
+
+// free gives a head to whoever reads the next one. Nobody may have kept anything
+// of it but strings.
+func (h *head) free() {
+	if h == nil || len(h.values) > pooledFields || len(h.header) > pooledFields {
+		return
+	}
+	clear(h.header)
+	clear(h.values)
+	*h = head{header: h.header, values: h.values[:0]}
+	heads.Put(h)
 }
 
 // readHead reads up to and including the empty line. It takes no more than max
@@ -86,10 +113,14 @@ func parseHead(raw []byte) (*head, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: line end", errHead)
 	}
-	h := &head{line: line, contentLength: -1}
-	n := strings.Count(rest, "\n")
-	h.header = make(http.Header, n)
-	values := make([]string, n)
+	h := heads.Get().(*head)
+	h.line, h.contentLength = line, -1
+	if n := strings.Count(rest, "\n"); n <= cap(h.values) {
+		h.values = h.values[:n]
+	} else {
+		h.values = make([]string, n)
+	}
+	values := h.values
 	for rest != "" {
 		if line, rest, ok = cutLine(rest); !ok {
 			return nil, fmt.Errorf("%w: line end", errHead)
@@ -110,6 +141,7 @@ func parseHead(raw []byte) (*head, error) {
 			h.header[key] = append(have, value)
 			continue
 		}
+		h.hopByHop = h.hopByHop || isHopByHop(key)
 		values[0] = value
 		h.header[key], values = values[:1:1], values[1:]
 	}
@@ -207,7 +239,7 @@ func parseLength(v string) (int64, error) {
 
 // readRequest reads one request from br. The body, when there is one, reads
 // from br too and has to be read to its end before the next request.
-func readRequest(br *bufio.Reader, scratch []byte, max int) (*http.Request, []byte, error) {
+func readRequest(br *bufio.Reader, scratch []byte, max int) (*head, []byte, error) {
 	raw, err := readHead(br, scratch[:0], max)
 	if err != nil {
 		return nil, scratch, err
@@ -219,10 +251,10 @@ func readRequest(br *bufio.Reader, scratch []byte, max int) (*http.Request, []by
 	if err != nil {
 		return nil, raw, err
 	}
-	r, err := h.request()
-	if err != nil {
+	if err := h.parseRequest(); err != nil {
 		return nil, raw, err
 	}
+	r := &h.request
 	switch {
 	case h.chunked:
 		r.TransferEncoding = []string{"chunked"}
@@ -231,42 +263,83 @@ func readRequest(br *bufio.Reader, scratch []byte, max int) (*http.Request, []by
 		r.Body = newChunkedBody(br, r.Trailer, max)
 	case h.contentLength > 0:
 		r.ContentLength = h.contentLength
-		r.Body = &lengthBody{br: br, n: h.contentLength}
+		h.length = lengthBody{br: br, n: h.contentLength}
+		r.Body = &h.length
 	}
-	return r, raw, nil
+	return h, raw, nil
 }
 
-// request builds the http.Request of a head.
-func (h *head) request() (*http.Request, error) {
+// parseRequest makes the http.Request of a head.
+func (h *head) parseRequest() error {
 	method, rest, ok1 := strings.Cut(h.line, " ")
 	target, proto, ok2 := strings.Cut(rest, " ")
 	if !ok1 || !ok2 || !httpguts.ValidHeaderFieldName(method) || target == "" {
-		return nil, fmt.Errorf("%w: request line", errHead)
+		return fmt.Errorf("%w: request line", errHead)
 	}
-	r := &http.Request{Method: method, RequestURI: target, Proto: proto, ProtoMajor: 1, Header: h.header, Body: http.NoBody}
+	r := &h.request
+	*r = http.Request{Method: method, RequestURI: target, Proto: proto, ProtoMajor: 1, Header: h.header, Body: http.NoBody}
 	switch proto {
 	case "HTTP/1.1":
 		r.ProtoMinor = 1
 	case "HTTP/1.0":
 		if h.chunked {
-			return nil, fmt.Errorf("%w: chunked in HTTP/1.0", errHead)
+			return fmt.Errorf("%w: chunked in HTTP/1.0", errHead)
 		}
 	default:
-		return nil, fmt.Errorf("%w: protocol version", errHead)
+		return fmt.Errorf("%w: protocol version", errHead)
 	}
 	host := h.header["Host"]
 	if len(host) > 1 || len(host) == 0 && r.ProtoMinor == 1 {
-		return nil, fmt.Errorf("%w: exactly one Host is needed", errHead)
+		return fmt.Errorf("%w: exactly one Host is needed", errHead)
 	}
 	if len(host) == 1 {
 		r.Host = host[0]
 		delete(h.header, "Host")
 	}
-	var err error
-	if r.URL, err = requestTarget(method, target); err != nil {
-		return nil, err
+	if method != http.MethodConnect && plainTarget(target, &h.url) {
+		r.URL = &h.url
+		return nil
 	}
-	return r, nil
+	var err error
+	r.URL, err = requestTarget(method, target)
+	return err
+}
+
+// pathBytes are those that a path may have and that are the same once decoded
+// (RFC 3986 section 3.3), and queryBytes those of a query.
+var pathBytes, queryBytes = func() (path, query [256]bool) {
+	for c := byte(' ') + 1; c < 0x7f; c++ {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		path[c] = letter || strings.IndexByte("/-_.~$&+,:;=@", c) >= 0
+		query[c] = c != '#'
+	}
+	return path, query
+}()
+
+// plainTarget sets u to what requestTarget returns, for the targets that need
+// no closer look. It is false for all others.
+func plainTarget(target string, u *url.URL) bool {
+	if target[0] != '/' || len(target) > 1 && target[1] == '/' {
+		return false
+	}
+	end := 1
+	for end < len(target) && pathBytes[target[end]] {
+		end++
+	}
+	*u = url.URL{Path: target[:end]}
+	if end == len(target) {
+		return true
+	}
+	if target[end] != '?' || end+1 == len(target) {
+		return false
+	}
+	u.RawQuery = target[end+1:]
+	for i := range len(u.RawQuery) {
+		if !queryBytes[u.RawQuery[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 // requestTarget parses the four forms of RFC 9112 section 3.2.

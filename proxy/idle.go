@@ -90,7 +90,7 @@ func (x *exchange) standstill() {
 	x.cancel.cancel() // without the lock: it may come to stopBody
 	x.idle.mu.Lock()
 	defer x.idle.mu.Unlock()
-	if x.r.ProtoMajor != 2 || x.idle.over {
+	if x.idle.over || x.r.ProtoMajor != 2 {
 		return
 	}
 	x.stopReading()

@@ -31,6 +31,7 @@ func (x *exchange) plainTrip(ctx context.Context, out *http.Request) (*http.Resp
 // overTransport sends a request by net/http: plain ones, and those to origins
 // that chose HTTP/2.
 func (x *exchange) overTransport(ctx context.Context, t *http.Transport, out *http.Request) (*http.Response, error) {
+	x.lend()
 	ctx, cancel := context.WithCancel(ctx)
 	end := func() bool { defer cancel(); return x.cancel.off() }
 	if !x.cancel.on(&trip{x, cancel}) {

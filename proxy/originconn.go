@@ -74,6 +74,9 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 		return nil, false, context.Canceled
 	}
 	sent, err := c.send(out)
+	if sent.parallel() {
+		x.lend()
+	}
 	var reusable bool
 	if err == nil {
 		resp, reusable, err = c.answer(x, out, sent)
@@ -92,7 +95,8 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 		again = c.reused && untouched && retriable(out) && !isTimeout(err)
 		return nil, again, err
 	}
-	body := &originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
+	body := &x.answer
+	*body = originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
 	_, body.hurries = resp.Body.(*lengthBody)
 	c.bare = resp.Body == http.NoBody
 	switch {
@@ -121,7 +125,7 @@ func retriable(r *http.Request) bool {
 // may answer before it has read everything.
 const inlineBytes = 64 << 10
 
-// sending is a request body on its way.
+// sending is a request body on its way. A nil one is that of a request without.
 type sending struct {
 	done chan struct{} // nil: it was sent inline
 	err  error         // valid once done is closed
@@ -129,6 +133,14 @@ type sending struct {
 	free chan struct{} // closed when the origin has asked for the body
 	once sync.Once
 }
+
+// sentInline is the sending of every body that was sent before the answer was
+// looked at.
+var sentInline = func() *sending {
+	s := new(sending)
+	s.turn.Store(bodyTaken)
+	return s
+}()
 
 const (
 	bodyUntouched = iota
@@ -141,11 +153,14 @@ func (s *sending) take() bool { return s.turn.CompareAndSwap(bodyUntouched, body
 
 // leave reports whether the body is whole for another attempt, and sees to it
 // that it remains so: whoever waits to send it here finds it taken away.
-func (s *sending) leave() bool { return s.turn.CompareAndSwap(bodyUntouched, bodyLeft) }
+func (s *sending) leave() bool { return s == nil || s.turn.CompareAndSwap(bodyUntouched, bodyLeft) }
+
+// parallel reports whether the body is sent by a goroutine of its own.
+func (s *sending) parallel() bool { return s != nil && s.done != nil }
 
 // proceed lets a body that waits for "100 Continue" go.
 func (s *sending) proceed() {
-	if s.free != nil {
+	if s != nil && s.free != nil {
 		s.once.Do(func() { close(s.free) })
 	}
 }
@@ -153,7 +168,7 @@ func (s *sending) proceed() {
 // failed returns what was wrong with the client's body, nil when nothing was
 // or when it is still being sent.
 func (s *sending) failed() error {
-	if s == nil || s.done == nil {
+	if !s.parallel() {
 		return nil
 	}
 	select {
@@ -168,7 +183,7 @@ func (s *sending) failed() error {
 
 // complete reports whether the whole body has been sent, without waiting.
 func (s *sending) complete() bool {
-	if s == nil || s.done == nil {
+	if !s.parallel() {
 		return true
 	}
 	select {
@@ -182,22 +197,20 @@ func (s *sending) complete() bool {
 // send writes the request.
 func (c *originConn) send(out *http.Request) (*sending, error) {
 	writeHead(c.bw, out)
-	s := &sending{}
 	if out.Body == nil {
-		return s, c.bw.Flush()
+		return nil, c.bw.Flush()
 	}
 	waits := len(out.Header["Expect"]) > 0
 	if !waits && out.ContentLength > 0 && out.ContentLength <= inlineBytes {
-		s.take()
 		if err := copyBody(c.bw, out); err != nil {
-			return s, err
+			return sentInline, err
 		}
-		return s, c.bw.Flush()
+		return sentInline, c.bw.Flush()
 	}
 	if err := c.bw.Flush(); err != nil {
-		return s, err
+		return nil, err
 	}
-	s.done = make(chan struct{})
+	s := &sending{done: make(chan struct{})}
 	if waits {
 		s.free = make(chan struct{})
 	}
@@ -236,7 +249,7 @@ func (c *originConn) answer(x *exchange, out *http.Request, s *sending) (*http.R
 	buf := headBuffers.Get().(*[]byte)
 	defer headBuffers.Put(buf)
 	for total := 0; ; {
-		resp, reusable, raw, err := readResponse(c.br, *buf, out)
+		h, reusable, raw, err := readResponse(c.br, *buf, out)
 		if cap(raw) <= 64<<10 {
 			*buf = raw[:0]
 		}
@@ -246,7 +259,9 @@ func (c *originConn) answer(x *exchange, out *http.Request, s *sending) (*http.R
 		if err != nil {
 			return nil, false, err
 		}
+		resp := &h.response
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			x.answered(h)
 			return resp, reusable, nil
 		}
 		if resp.StatusCode == http.StatusContinue {

@@ -19,16 +19,22 @@ var (
 
 var _ martian.RequestResponseModifier = hopByHop
 
-// hopByHopNames are the fields that make a head worth a closer look. Two
+// isHopByHop reports whether a field makes a head worth a closer look. Two
 // Content-Length are refused where heads are read.
-var hopByHopNames = [...]string{"Connection", "Te", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection",
-	"Proxy-Authenticate", "Proxy-Authorization", "Transfer-Encoding"}
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Te", "Trailer", "Upgrade", "Keep-Alive", "Proxy-Connection",
+		"Proxy-Authenticate", "Proxy-Authorization", "Transfer-Encoding":
+		return true
+	}
+	return false
+}
 
 // hasHopByHop reports whether a header has anything that is not for the other
 // side. Most have nothing.
 func hasHopByHop(h http.Header) bool {
-	for _, name := range hopByHopNames {
-		if _, ok := h[name]; ok {
+	for name := range h {
+		if isHopByHop(name) {
 			return true
 		}
 	}

@@ -21,7 +21,7 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBytes); retu
 func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 	defer resp.Body.Close()
 	x.status = resp.StatusCode
-	if hasHopByHop(resp.Header) {
+	if w, ok := x.w.(*h1Writer); (!ok || w.answered == nil || w.answered.hopByHop) && hasHopByHop(resp.Header) {
 		if err := hopByHop.ModifyResponse(resp); err != nil {
 			return nil, x.refuse(refuse(CodeUpstreamUnreachable, err))
 		}

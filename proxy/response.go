@@ -17,42 +17,43 @@ const responseHeadBytes = 1 << 20
 // readResponse reads one response head from br and prepares its body. reusable
 // reports whether the connection can carry another request once the body has
 // been read.
-func readResponse(br *bufio.Reader, scratch []byte, r *http.Request) (resp *http.Response, reusable bool, buf []byte, err error) {
+func readResponse(br *bufio.Reader, scratch []byte, r *http.Request) (h *head, reusable bool, buf []byte, err error) {
 	raw, err := readHead(br, scratch[:0], responseHeadBytes)
 	if err != nil {
 		return nil, false, scratch, err
 	}
-	h, err := parseHead(raw)
+	h, err = parseHead(raw)
 	if err != nil {
 		return nil, false, raw, err
 	}
-	resp, err = h.response(r)
-	if err != nil {
+	if err := h.parseResponse(r); err != nil {
 		return nil, false, raw, err
 	}
+	resp := &h.response
 	reusable = resp.ProtoMinor == 1 && !httpguts.HeaderValuesContainsToken(resp.Header["Connection"], "close") ||
 		resp.ProtoMinor == 0 && httpguts.HeaderValuesContainsToken(resp.Header["Connection"], "keep-alive")
 	reusable, err = h.responseBody(resp, br, reusable)
-	return resp, reusable, raw, err
+	return h, reusable, raw, err
 }
 
-// response parses the status line (RFC 9112 section 4).
-func (h *head) response(r *http.Request) (*http.Response, error) {
+// parseResponse makes the http.Response of a head (RFC 9112 section 4).
+func (h *head) parseResponse(r *http.Request) error {
 	proto, rest, _ := strings.Cut(h.line, " ")
-	code, reason, _ := strings.Cut(rest, " ")
+	code, _, _ := strings.Cut(rest, " ")
 	status, err := strconv.Atoi(code)
 	if err != nil || len(code) != 3 || status < 100 {
-		return nil, fmt.Errorf("%w: status line", errHead)
+		return fmt.Errorf("%w: status line", errHead)
 	}
-	resp := &http.Response{Status: code + " " + reason, StatusCode: status, Proto: proto, ProtoMajor: 1, Header: h.header, Request: r, Body: http.NoBody}
+	resp := &h.response
+	*resp = http.Response{Status: rest, StatusCode: status, Proto: proto, ProtoMajor: 1, Header: h.header, Request: r, Body: http.NoBody}
 	switch proto {
 	case "HTTP/1.1":
 		resp.ProtoMinor = 1
 	case "HTTP/1.0":
 	default:
-		return nil, fmt.Errorf("%w: protocol version", errHead)
+		return fmt.Errorf("%w: protocol version", errHead)
 	}
-	return resp, nil
+	return nil
 }
 
 // responseBody decides the body's length (RFC 9112 section 6.3). An answer that
@@ -93,7 +94,8 @@ func (h *head) responseBody(resp *http.Response, br *bufio.Reader, reusable bool
 		resp.Trailer = announced(h.header)
 		resp.Body = newChunkedBody(br, resp.Trailer, responseHeadBytes)
 	case resp.ContentLength > 0:
-		resp.Body = &lengthBody{br: br, n: resp.ContentLength}
+		h.length = lengthBody{br: br, n: resp.ContentLength}
+		resp.Body = &h.length
 	case resp.ContentLength == 0:
 	default:
 		reusable = false

@@ -8,6 +8,7 @@ import (
 
 	"authsome/injector"
 	"authsome/provider"
+	"authsome/proxy"
 )
 
 // What a client wrote of its target is what the origin reads, and what routes.
@@ -118,5 +119,40 @@ func TestRoutedPathIsTheSentPath(t *testing.T) {
 	}
 	if got := origin.take(); len(got) > 0 {
 		t.Errorf("the origin read %q", got)
+	}
+}
+
+// FuzzRequestTarget holds the short way to parse a target to the long one, which
+// is net/url's.
+func FuzzRequestTarget(f *testing.F) {
+	for _, seed := range []string{"/", "/v1/chat/completions", "/a?b=c&d", "/a?", "/a??", "//a", "/a%2fb", "/a;b,c:d@e=f$g&h+i~j", "/a#b",
+		"/a?b#c", "/a?\x7f", "/[", "/a!b", "/a?[]", "*", "http://h/a", "/a b", "/é"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		if target == "" {
+			return
+		}
+		short, ok := proxy.PlainTarget(target)
+		if !ok {
+			return
+		}
+		long, err := proxy.RequestTarget(target)
+		if err != nil {
+			t.Fatalf("%q is taken the short way, and is none: %v", target, err)
+		}
+		if short != *long {
+			t.Errorf("%q is %#v the short way and %#v the long one", target, short, *long)
+		}
+	})
+}
+
+// What nearly every request asks for is taken the short way.
+func TestPlainTargets(t *testing.T) {
+	for target, want := range map[string]bool{"/": true, "/v1/chat/completions": true, "/repos/a/b/issues?state=all&page=2": true,
+		"/a%20b": false, "//a": false, "/a?": false, "http://h/": false, "*": false, `/a?"`: true} {
+		if _, got := proxy.PlainTarget(target); got != want {
+			t.Errorf("%s: got %v, want %v", target, got, want)
+		}
 	}
 }

@@ -34,6 +34,10 @@ type h1Writer struct {
 	// 10.1.1), and so the connection cannot be used on.
 	unasked bool
 
+	asked    *head // the request's
+	answered *head // the origin's, whose header this writes; or nil
+	lent     bool  // somebody else may still look at the request
+
 	// begin orders the first byte of the answer against a "100 Continue" that
 	// the reader of the body sends.
 	begin sync.Mutex
@@ -109,11 +113,21 @@ func (w *h1Writer) frame() {
 	}
 }
 
-// reset begins the answer to r. It must be called before the request's
-// hop-by-hop fields are removed.
-func (w *h1Writer) reset(bw *bufio.Writer, r *http.Request, closing bool) {
-	w.bw, w.r, w.header, w.status, w.left, w.err = bw, r, nil, 0, 0, nil
-	w.chunked, w.noBody, w.close, w.unasked = false, false, closing || wantsClose(r), false
+// reset begins the answer to a request. It must be called before its hop-by-hop
+// fields are removed.
+func (w *h1Writer) reset(bw *bufio.Writer, asked *head, closing bool) {
+	w.bw, w.r, w.header, w.status, w.left, w.err = bw, &asked.request, nil, 0, 0, nil
+	w.chunked, w.noBody, w.close, w.unasked = false, false, closing || wantsClose(w.r), false
+	w.asked, w.answered, w.lent = asked, nil, false
+}
+
+// release ends the use of the request's head, and of its answer's.
+func (w *h1Writer) release() {
+	if !w.lent {
+		w.asked.free()
+		w.answered.free()
+	}
+	w.r, w.header, w.asked, w.answered = nil, nil, nil, nil
 }
 
 func wantsClose(r *http.Request) bool {
@@ -193,8 +207,7 @@ func (w *h1Writer) line(status int) {
 	} else {
 		w.string("HTTP/1.1 ")
 	}
-	var digits [4]byte
-	w.bytes(append(strconv.AppendInt(digits[:0], int64(status), 10), ' '))
+	w.bytes(append(strconv.AppendInt(w.bw.AvailableBuffer(), int64(status), 10), ' '))
 	w.string(http.StatusText(status))
 	w.string("\r\n")
 }
