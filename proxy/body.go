@@ -175,7 +175,7 @@ func (b *chunkedBody) readTrailer() error {
 	if err != nil {
 		return err
 	}
-	h, err := parseHead(buf)
+	h, err := parseHead(string(buf))
 	if err != nil {
 		return err
 	}

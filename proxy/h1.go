@@ -12,8 +12,6 @@ import (
 	"time"
 )
 
-var headBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
 // handler answers one request of an HTTP/1 connection. It returns false when
 // the connection is no longer ours to read: tunnelled, upgraded or broken.
 type handler func(w *h1Writer, r *http.Request) bool
@@ -56,12 +54,7 @@ func (p *Proxy) nextRequest(c *conn, first bool) (*head, bool) {
 	if (!first || c.secure) && !headBuffered(c.br) {
 		c.readBy(p.limits.RequestHeader)
 	}
-	buf := headBuffers.Get().(*[]byte)
-	h, raw, err := readRequest(c.br, *buf, p.limits.RequestHeaderBytes)
-	*buf = raw[:0]
-	if cap(raw) <= 64<<10 {
-		headBuffers.Put(buf)
-	}
+	h, err := readRequest(c.br, p.limits.RequestHeaderBytes)
 	if err == nil {
 		return h, true
 	}
@@ -78,7 +71,7 @@ func (p *Proxy) nextRequest(c *conn, first bool) (*head, bool) {
 // headBuffered reports whether a whole head has arrived already.
 func headBuffered(br *bufio.Reader) bool {
 	b, err := br.Peek(br.Buffered())
-	return err == nil && bytes.Contains(b, []byte("\r\n\r\n"))
+	return err == nil && bytes.Contains(b, headEnd)
 }
 
 // headRefusal says how to answer a head that could not be read, nil when there

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ var (
 
 // head is one parsed message head, with what is made of it.
 type head struct {
+	bytes         int    // as it was read
 	line          string // request or status line
 	header        http.Header
 	values        []string // what header's values are parts of
@@ -58,9 +60,14 @@ func (h *head) free() {
 	heads.Put(h)
 }
 
+var (
+	headEnd     = []byte("\r\n\r\n")
+	headBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+)
+
 // readHead reads up to and including the empty line. It takes no more than max
 // bytes and leaves what follows in br. io.EOF means that nothing at all came.
-func readHead(br *bufio.Reader, buf []byte, max int) ([]byte, error) {
+func readHead(br *bufio.Reader, max int) (string, error) {
 	// RFC 9112 section 2.2: a server ignores an empty line before the request.
 	for range 2 {
 		peek, err := br.Peek(2)
@@ -68,14 +75,31 @@ func readHead(br *bufio.Reader, buf []byte, max int) ([]byte, error) {
 			if len(peek) > 0 && err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return nil, err
+			return "", err
 		}
 		if peek[0] != '\r' || peek[1] != '\n' {
 			break
 		}
 		br.Discard(2)
 	}
-	return readLines(br, buf, max)
+	// Most heads have come whole. Lines that end earlier in another way are for
+	// parseHead to refuse.
+	have, _ := br.Peek(br.Buffered())
+	if end := bytes.Index(have, headEnd); end >= 0 && end+len(headEnd) <= max {
+		s := string(have[:end+len(headEnd)])
+		br.Discard(len(s))
+		return s, nil
+	}
+	buf := headBuffers.Get().(*[]byte)
+	defer headBuffers.Put(buf)
+	raw, err := readLines(br, (*buf)[:0], max)
+	if err != nil {
+		return "", err
+	}
+	if cap(raw) <= 64<<10 {
+		*buf = raw
+	}
+	return string(raw), nil
 }
 
 // readLines appends lines to buf up to and including an empty one.
@@ -107,14 +131,13 @@ func readLines(br *bufio.Reader, buf []byte, max int) ([]byte, error) {
 
 // parseHead reads a head strictly: CRLF line ends, no folding, no space round a
 // field name, field values of RFC 9110 section 5.5, one framing.
-func parseHead(raw []byte) (*head, error) {
-	s := string(raw[:len(raw)-2]) // the empty line is checked by readHead
-	line, rest, ok := cutLine(s)
+func parseHead(raw string) (*head, error) {
+	line, rest, ok := cutLine(raw[:len(raw)-2]) // the empty line is checked by readHead
 	if !ok {
 		return nil, fmt.Errorf("%w: line end", errHead)
 	}
 	h := heads.Get().(*head)
-	h.line, h.contentLength = line, -1
+	h.bytes, h.line, h.contentLength = len(raw), line, -1
 	if n := strings.Count(rest, "\n"); n <= cap(h.values) {
 		h.values = h.values[:n]
 	} else {
@@ -239,20 +262,20 @@ func parseLength(v string) (int64, error) {
 
 // readRequest reads one request from br. The body, when there is one, reads
 // from br too and has to be read to its end before the next request.
-func readRequest(br *bufio.Reader, scratch []byte, max int) (*head, []byte, error) {
-	raw, err := readHead(br, scratch[:0], max)
+func readRequest(br *bufio.Reader, max int) (*head, error) {
+	raw, err := readHead(br, max)
 	if err != nil {
-		return nil, scratch, err
+		return nil, err
 	}
 	h, err := parseHead(raw)
 	if err == nil {
 		err = h.framing()
 	}
-	if err != nil {
-		return nil, raw, err
+	if err == nil {
+		err = h.parseRequest()
 	}
-	if err := h.parseRequest(); err != nil {
-		return nil, raw, err
+	if err != nil {
+		return nil, err
 	}
 	r := &h.request
 	switch {
@@ -266,7 +289,7 @@ func readRequest(br *bufio.Reader, scratch []byte, max int) (*head, []byte, erro
 		h.length = lengthBody{br: br, n: h.contentLength}
 		r.Body = &h.length
 	}
-	return h, raw, nil
+	return h, nil
 }
 
 // parseRequest makes the http.Request of a head.

@@ -246,18 +246,13 @@ func (c *originConn) answer(x *exchange, out *http.Request, s *sending) (*http.R
 		c.nc.SetReadDeadline(time.Now().Add(limit))
 		defer c.nc.SetReadDeadline(time.Time{})
 	}
-	buf := headBuffers.Get().(*[]byte)
-	defer headBuffers.Put(buf)
 	for total := 0; ; {
-		h, reusable, raw, err := readResponse(c.br, *buf, out)
-		if cap(raw) <= 64<<10 {
-			*buf = raw[:0]
-		}
-		if total += len(raw); err == nil && total > responseHeadBytes {
-			err = errHeadTooLarge
-		}
+		h, reusable, err := readResponse(c.br, out)
 		if err != nil {
 			return nil, false, err
+		}
+		if total += h.bytes; total > responseHeadBytes {
+			return nil, false, errHeadTooLarge
 		}
 		resp := &h.response
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {

@@ -17,23 +17,22 @@ const responseHeadBytes = 1 << 20
 // readResponse reads one response head from br and prepares its body. reusable
 // reports whether the connection can carry another request once the body has
 // been read.
-func readResponse(br *bufio.Reader, scratch []byte, r *http.Request) (h *head, reusable bool, buf []byte, err error) {
-	raw, err := readHead(br, scratch[:0], responseHeadBytes)
+func readResponse(br *bufio.Reader, r *http.Request) (h *head, reusable bool, err error) {
+	raw, err := readHead(br, responseHeadBytes)
 	if err != nil {
-		return nil, false, scratch, err
+		return nil, false, err
 	}
-	h, err = parseHead(raw)
-	if err != nil {
-		return nil, false, raw, err
+	if h, err = parseHead(raw); err != nil {
+		return nil, false, err
 	}
 	if err := h.parseResponse(r); err != nil {
-		return nil, false, raw, err
+		return nil, false, err
 	}
 	resp := &h.response
 	reusable = resp.ProtoMinor == 1 && !httpguts.HeaderValuesContainsToken(resp.Header["Connection"], "close") ||
 		resp.ProtoMinor == 0 && httpguts.HeaderValuesContainsToken(resp.Header["Connection"], "keep-alive")
 	reusable, err = h.responseBody(resp, br, reusable)
-	return h, reusable, raw, err
+	return h, reusable, err
 }
 
 // parseResponse makes the http.Response of a head (RFC 9112 section 4).
