@@ -146,7 +146,7 @@ type Proxy struct {
 	ties   onceLog // hosts whose ties were reported
 	warned onceLog // refusals that were reported
 
-	strangers strangers // what of their refusals is recorded
+	strangers, clients *refusalLines // of those without and with leave to use the proxy
 
 	unrecorded atomic.Bool // the last refusal's audit line could not be written
 
@@ -168,7 +168,8 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{cfg: cfg, limits: cfg.Limits.withDefaults(), log: cfg.Logger,
-		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{})}
+		listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{}),
+		strangers: newStrangersLines(), clients: newClientsLines()}
 	p.auth.Store(newAuthenticator(cfg.Token))
 	p.egress.Store(&cfg.Egress)
 	p.ctx, p.cancel = context.WithCancel(context.Background())

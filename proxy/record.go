@@ -20,11 +20,9 @@ func (p *Proxy) report(c *conn, r *http.Request, ref *Refusal) {
 		e.Method, e.Protocol = r.Method, "http/1.1"
 	}
 	p.count(ref, e.Host)
-	if c.stranger() {
-		var ok bool
-		if e.Detail, ok = p.strangers.line(time.Now()); !ok {
-			return
-		}
+	var ok bool
+	if e.Detail, ok = c.refusalLines(p).next(time.Now()); !ok {
+		return
 	}
 	ticket, err := p.cfg.Audit.Reserve()
 	if err == nil {
@@ -68,16 +66,22 @@ func (x *exchange) refuse(ref *Refusal) ending {
 	x.end = time.Now()
 	e := x.event("refuse", "denied")
 	e.Code, e.Status, e.Provider = string(ref.Code), ref.Status(), ref.Provider
-	var err error
-	if !x.reserved {
-		x.ticket, err = x.p.cfg.Audit.Reserve()
-	}
-	if err == nil {
-		x.reserved = false
-		err = x.ticket.Commit(e)
-	}
 	x.p.count(ref, x.target.Host)
-	x.p.recorded(ref, err)
+	record := !x.credential.IsZero() // which may have been sent
+	if !record {
+		e.Detail, record = x.c.refusalLines(x.p).next(x.end)
+	}
+	if record {
+		var err error
+		if !x.reserved {
+			x.ticket, err = x.p.cfg.Audit.Reserve()
+		}
+		if err == nil {
+			x.reserved = false
+			err = x.ticket.Commit(e)
+		}
+		x.p.recorded(ref, err)
+	}
 	x.status = ref.Status()
 	x.measure("refused")
 	if x.cancel.cancelled() && !x.cancel.withdrawn.Load() && !x.wasLate() {

@@ -11,9 +11,9 @@ import (
 	"authsome/proxy"
 )
 
-// TestStrangersCannotFloodTheAuditLog has somebody without a token be refused
-// again and again, on one connection and by malformed heads on many.
-func TestStrangersCannotFloodTheAuditLog(t *testing.T) {
+// TestRefusalsCannotFloodTheAuditLog has somebody be refused again and again,
+// without a token, and with one.
+func TestRefusalsCannotFloodTheAuditLog(t *testing.T) {
 	t.Parallel()
 	const times = 4000
 	r := newRig(t, false, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
@@ -47,6 +47,32 @@ func TestStrangersCannotFloodTheAuditLog(t *testing.T) {
 	}
 	if got := len(r.events()) - before; got < 50 {
 		t.Errorf("%d lines record 50 refusals", got)
+	}
+
+	// … unless it is done to fill the log with them.
+	const flood = 12_000
+	before = len(r.events())
+	c, br = r.tls(apiHost + ":443")
+	go io.WriteString(c, strings.Repeat("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n", flood))
+	for range flood {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if io.Copy(io.Discard, resp.Body); resp.StatusCode != http.StatusMisdirectedRequest {
+			t.Fatalf("got %d", resp.StatusCode)
+		}
+	}
+	r.reaches(50+flood, "authsome_refusals_total", "code=target_mismatch")
+	if got := len(r.events()) - before; got < 5000 || got > flood-200 {
+		t.Errorf("%d lines record %d refusals", got, flood)
+	}
+	before = len(r.events())
+	if resp, err := r.client(false).Get("https://" + apiHost + "/"); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	if got := len(r.events()) - before; got != 1 {
+		t.Error("no line records an injection after the flood")
 	}
 
 	// The next stranger's line says how many there were.
