@@ -105,13 +105,21 @@ func awaitPort(t *testing.T, addr string) {
 	})
 }
 
-// grpcCases are all cases that grpc-go's client knows, but for those that need
-// Google's cloud, and pick_first_unary, for which grpc-go's server does not say
-// who it is. (The client has none with compression.)
+// grpcCases are the cases of grpc-go's client. It has no others than these and
+// seven in which the client proves to Google's cloud who it is:
+// compute_engine_creds, service_account_creds, jwt_token_creds, per_rpc_creds,
+// oauth2_auth_token, google_default_credentials and
+// compute_engine_channel_credentials. They need an account there, and what they
+// send is what the proxy replaces. Compression and cacheable requests are cases
+// of other languages' clients alone.
 var grpcCases = []string{"empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "empty_stream",
 	"timeout_on_sleeping_server", "cancel_after_begin", "cancel_after_first_response", "status_code_and_message",
-	"special_status_message", "custom_metadata", "unimplemented_method", "unimplemented_service", "rpc_soak",
-	"channel_soak", "orca_per_rpc", "orca_oob"}
+	"special_status_message", "custom_metadata", "unimplemented_method", "unimplemented_service", "pick_first_unary",
+	"rpc_soak", "channel_soak", "orca_per_rpc", "orca_oob"}
+
+// namedHost is served by grpc-go's server with a name added, which the case
+// pick_first_unary asks for.
+const namedHost = "named.example.test"
 
 // grpcFlags are what some cases need besides.
 var grpcFlags = map[string][]string{
@@ -126,15 +134,21 @@ const orcaConfig = `--service_config_json={"loadBalancingConfig":[{"test_backend
 // process, with the proxy between them.
 func TestGRPCInterop(t *testing.T) {
 	t.Parallel()
-	client, server := tool(t, "google.golang.org/grpc/interop/client"), tool(t, "google.golang.org/grpc/interop/server")
+	client := tool(t, "google.golang.org/grpc/interop/client")
 	authority, err := ca.New(t.Context(), ca.Config{PermittedDNS: []string{"example.test"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key := certificate(t, authority, apiHost)
-	port := freePort(t)
-	start(t, server, "--port="+port, "--use_tls=true", "--tls_cert_file="+cert, "--tls_key_file="+key)
-	awaitPort(t, "127.0.0.1:"+port)
+	addrs := map[string]string{}
+	serve := func(host, program string, args ...string) {
+		cert, key := certificate(t, authority, host)
+		port := freePort(t)
+		addrs[host+":443"] = "127.0.0.1:" + port
+		start(t, program, append(args, "--port="+port, "--tls_cert_file="+cert, "--tls_key_file="+key)...)
+		awaitPort(t, "127.0.0.1:"+port)
+	}
+	serve(apiHost, tool(t, "google.golang.org/grpc/interop/server"), "--use_tls=true")
+	serve(namedHost, tool(t, "authsome/proxy/interop/named"))
 
 	var roots string
 	r := newRig(t, true, whoami, func(r *rig, c *proxy.Config) {
@@ -145,12 +159,17 @@ func TestGRPCInterop(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	r.redirect(func(string) string { return "127.0.0.1:" + port })
+	r.route(apiHost, namedHost)
+	r.redirect(func(address string) string { return addrs[address] })
 	for _, name := range grpcCases {
 		t.Run(name, func(t *testing.T) {
+			host := apiHost
+			if name == "pick_first_unary" {
+				host = namedHost
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, client, "--server_host="+apiHost, "--server_port=443", "--use_tls=true", "--use_test_ca=true",
+			cmd := exec.CommandContext(ctx, client, "--server_host="+host, "--server_port=443", "--use_tls=true", "--use_test_ca=true",
 				"--ca_file="+roots, "--test_case="+name)
 			cmd.Args = append(cmd.Args, grpcFlags[name]...)
 			cmd.Env = append(os.Environ(), "HTTPS_PROXY=http://run:"+proxyToken+"@"+r.addr, "NO_PROXY=", "https_proxy=", "no_proxy=")
