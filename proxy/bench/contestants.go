@@ -46,6 +46,7 @@ type contestant struct {
 	ca     string   // root that its clients trust
 	real   bool     // the client has to bring the credential itself
 	small  bool     // takes part in small keep-alive requests only
+	h2     bool     // speaks HTTP/2 to clients
 }
 
 // starters are the contestants, in the order of the report. One that is not
@@ -100,7 +101,7 @@ func startGo(name string) func(*stage, string) (*contestant, error) {
 		ca, o := filepath.Join(dir, "ca.pem"), s.origin.ready
 		p, err := startReady(dir, s.program(name), "-h1", o.H1, "-h2", o.H2, "-raw", o.Raw,
 			"-origin-ca", s.originCA, "-ca-out", ca, "-dir", dir)
-		return &contestant{proc: p, ca: ca}, err
+		return &contestant{proc: p, ca: ca, h2: name == "authsome"}, err
 	}
 }
 
@@ -113,7 +114,7 @@ func startRelay(s *stage, dir string) (*contestant, error) {
 }
 
 func startDirect(s *stage, _ string) (*contestant, error) {
-	return &contestant{direct: true, real: true, ca: s.originCA}, nil
+	return &contestant{direct: true, real: true, ca: s.originCA, h2: true}, nil
 }
 
 func startMitmproxy(s *stage, dir string) (*contestant, error) {
@@ -138,7 +139,7 @@ func startMitmproxy(s *stage, dir string) (*contestant, error) {
 		return nil, err
 	}
 	p.ready.Proxy = addr
-	return &contestant{proc: p, ca: filepath.Join(dir, "mitmproxy-ca-cert.pem")}, nil
+	return &contestant{proc: p, ca: filepath.Join(dir, "mitmproxy-ca-cert.pem"), h2: true}, nil
 }
 
 func startHAProxy(s *stage, dir string) (*contestant, error) {

@@ -34,6 +34,7 @@ type options struct {
 	quick bool
 	docs  string
 	only  string
+	just  string
 	json  string
 	keep  bool
 }
@@ -43,6 +44,7 @@ func run(ctx context.Context) int {
 	flag.BoolVar(&o.quick, "quick", false, "take less than a minute; the spread is large")
 	flag.StringVar(&o.docs, "docs", "", "directory for benchmarks.md and benchmarks.svg; none prints the table")
 	flag.StringVar(&o.only, "only", "", "contestants, separated by commas; none is all")
+	flag.StringVar(&o.just, "just", "", "measurements, by the first word of their names, separated by commas; none is all")
 	flag.StringVar(&o.json, "json", "", "file for every single sample")
 	flag.BoolVar(&o.keep, "keep", false, "keep the temporary directory")
 	flag.Parse()
@@ -81,7 +83,7 @@ func (o options) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if o.docs == "" {
+	if o.docs == "" || o.just != "" { // a part of the report would replace all of it
 		fmt.Print(rep.markdown(""))
 		return nil
 	}
@@ -89,6 +91,12 @@ func (o options) run(ctx context.Context) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(o.docs, "benchmarks.md"), []byte(rep.markdown("benchmarks.svg")), 0o644)
+}
+
+// wants reports whether a measurement is to be made.
+func (o options) wants(name string) bool {
+	first, _, _ := strings.Cut(name, " ")
+	return o.just == "" || slices.Contains(strings.Split(o.just, ","), first)
 }
 
 // race runs everything there is to run.
@@ -124,6 +132,9 @@ func (o options) race(ctx context.Context, dir string, sc scale) (*report, error
 		rep.rounds = round + 1
 		slog.Info("round", "number", round+1, "of", sc.rounds, "since", since.Round(time.Second))
 		for _, m := range sc.plan() {
+			if !o.wants(m.name) {
+				continue
+			}
 			rep.each(ctx, round, field, m.name, func(c *contestant) (map[string]float64, error) {
 				if c.small && !m.small {
 					return nil, nil
@@ -133,6 +144,9 @@ func (o options) race(ctx context.Context, dir string, sc scale) (*report, error
 		}
 	}
 	for round := range sc.idleRounds {
+		if !o.wants("idle") {
+			break
+		}
 		slog.Info("idle connections", "round", round+1, "since", time.Since(began).Round(time.Second))
 		rep.each(ctx, round, field, "idle", func(c *contestant) (map[string]float64, error) {
 			if c.proc == nil || c.small {
@@ -141,7 +155,9 @@ func (o options) race(ctx context.Context, dir string, sc scale) (*report, error
 			return sc.idleCost(ctx, s, c.name)
 		})
 	}
-	rep.micro = micros()
+	if o.wants("micro") {
+		rep.micro = micros()
+	}
 	rep.took = time.Since(began)
 	return rep, ctx.Err()
 }

@@ -45,6 +45,7 @@ type scale struct {
 	warm               time.Duration
 	conns              []int // connections of the keep-alive loads
 	events             int
+	breaks             int // requests broken off by each side
 	idle               int // connections held
 	settle             time.Duration
 	extras             bool // what the targets do not ask for
@@ -52,9 +53,9 @@ type scale struct {
 
 var (
 	quick = scale{rounds: 2, idleRounds: 1, budget: 58 * time.Second, last: 12 * time.Second, keep: 400 * time.Millisecond, fresh: 300 * time.Millisecond, warm: 100 * time.Millisecond,
-		conns: []int{1, 64}, events: 4, idle: 500, settle: 4 * time.Second}
+		conns: []int{1, 64}, events: 4, breaks: 50, idle: 500, settle: 4 * time.Second}
 	full = scale{rounds: 6, idleRounds: 2, budget: 590 * time.Second, last: 90 * time.Second, keep: time.Second, fresh: time.Second, warm: 250 * time.Millisecond,
-		conns: []int{1, 64, 256}, events: 10, idle: 1000, settle: 4 * time.Second, extras: true}
+		conns: []int{1, 64, 256}, events: 10, breaks: 50, idle: 1000, settle: 4 * time.Second, extras: true}
 )
 
 // The workers of the new-connection load, and the bytes through a tunnel.
@@ -77,7 +78,11 @@ func (sc scale) plan() []measurement {
 	if sc.extras {
 		plan = append(plan, bulk("upload h1", "upload", rig.H1Host, "/1k"), bulk("upload h2", "upload", rig.H2Host, "/1k"))
 	}
-	return append(plan, tunnel, sc.firstEvent())
+	plan = append(plan, tunnel, sc.firstEvent())
+	for _, w := range ways {
+		plan = append(plan, sc.breakingOff("cancel", w), sc.breakingOff("broken", w))
+	}
+	return plan
 }
 
 func (sc scale) keepAlive(name string, n int, host, path string) measurement {
@@ -161,6 +166,30 @@ func (sc scale) firstEvent() measurement {
 			return nil, err
 		}
 		return map[string]float64{"sse": r.P50}, nil
+	}}
+}
+
+// way is what the client and the origin speak.
+type way struct{ client, origin string }
+
+var ways = []way{{"h1", "h1"}, {"h1", "h2"}, {"h2", "h1"}, {"h2", "h2"}}
+
+// breakingOff measures how long one side takes to know that the other has broken
+// off a request: for "cancel" the origin, and for "broken" the client. Only
+// contestants that speak HTTP/2 to clients take part where those do.
+func (sc scale) breakingOff(mode string, w way) measurement {
+	name := mode + " " + w.client + " " + w.origin
+	return measurement{name, false, func(ctx context.Context, s *stage, c *contestant) (map[string]float64, error) {
+		if c.proc == nil && w.client != w.origin || w.client == "h2" && !c.h2 {
+			return nil, nil
+		}
+		host := map[string]string{"h1": rig.H1Host, "h2": rig.H2Host}[w.origin]
+		r, err := s.load(ctx, c, host, "-mode", mode, "-n", strconv.Itoa(sc.breaks), "-h2="+strconv.FormatBool(w.client == "h2"),
+			"-origin", s.origin.ready.Raw)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]float64{name + " p50": r.P50 / 1e3, name + " p99": r.P99 / 1e3}, nil
 	}}
 }
 

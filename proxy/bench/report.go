@@ -49,8 +49,16 @@ func (sc scale) rows() [][2]string {
 	if sc.extras {
 		rows = append(rows, [2]string{"upload h1", "100 MB upload, MB/s"}, [2]string{"upload h2", "100 MB upload, HTTP/2 origin, MB/s"})
 	}
-	return append(rows, [2]string{"tunnel", "tunnel, MB/s"}, [2]string{"sse", "first event on the way, µs"},
-		[2]string{"idle", "KiB per idle connection"}, [2]string{"rss", "MiB at rest"})
+	rows = append(rows, [2]string{"tunnel", "tunnel, MB/s"}, [2]string{"sse", "first event on the way, µs"})
+	for _, mode := range [][2]string{{"cancel", "a client's cancellation at the origin"}, {"broken", "an origin's reset at the client"}} {
+		for _, w := range ways {
+			for _, q := range []string{"p50", "p99"} {
+				rows = append(rows, [2]string{mode[0] + " " + w.client + " " + w.origin + " " + q,
+					mode[1] + ", " + q + " ms, " + w.client + " client, " + w.origin + " origin"})
+			}
+		}
+	}
+	return append(rows, [2]string{"idle", "KiB per idle connection"}, [2]string{"rss", "MiB at rest"})
 }
 
 func (rep *report) markdown(plot string) string {
@@ -95,6 +103,10 @@ Load generator, proxy and origin share the processors, so that rates say how muc
 request says what it uses, and stretches less when the machine has other things to do. The busier it is, the less the
 rates mean, and the tunnel's most of all: three processes then compete where two do for direct. To an HTTP/1.1 origin
 authsome speaks by itself, to an HTTP/2 origin through net/http's transport, as goproxy does to both.
+
+What one side breaks off is timed from then until the other side knows, by the machine's one clock. A client leaves as
+soon as its request has reached the origin, and an origin resets its answer once the client reads it; 50 of each, ten at
+a time. A contestant that lets a second go by is under "Not measured".
 `
 
 func (rep *report) table(b *strings.Builder) {
@@ -216,8 +228,24 @@ func (rep *report) targets() []target {
 		atLeast("tunnel, of the relay's, which only splices: aiming at 1", 1, of("tunnel", "authsome").over(of("tunnel", "relay")), ""),
 		atLeast("tunnel, of the fastest other: at least 1", 1, of("tunnel", "authsome").over(most(append(peers("tunnel"), of("tunnel", "haproxy"))...)), ""),
 		atMost("first event: under 500 µs", 500, of("sse", "authsome"), " µs"),
+		atMost("a client's cancellation at the origin, p99 of the slowest way: within 200 ms", 200, rep.slowest("cancel"), " ms"),
+		atMost("an origin's reset at the client, p99 of the slowest way: within 200 ms", 200, rep.slowest("broken"), " ms"),
 		atMost("finding a route among 10 000 providers: under 200 ns", 200, match.cpu, " ns"),
 		atMost("… and without an allocation", 0, samples{float64(match.allocs)}, ""),
 		atMost("an idle intercepted connection: at most 40 KiB", 40, of("idle", "authsome"), " KiB"),
 	}
+}
+
+// slowest returns authsome's samples of the way that passes on least soon what one
+// side breaks off. It has none when a way was not measured.
+func (rep *report) slowest(mode string) samples {
+	var all []samples
+	for _, w := range ways {
+		s := rep.of(mode+" "+w.client+" "+w.origin+" p99", "authsome")
+		if len(s.good()) == 0 {
+			return nil
+		}
+		all = append(all, s)
+	}
+	return most(all...)
 }

@@ -47,6 +47,12 @@ func testReport() *report {
 			for _, metric := range []string{"keep 1 rate", "keep 64 rate", "keep 64 cpu", "idle"} {
 				rep.add(metric, name, round, float64((i+1)*(i+1)*(round+1)))
 			}
+			for k, w := range ways {
+				rep.add("cancel "+w.client+" "+w.origin+" p99", name, round, float64(i*1000+k*(round+1)))
+				if w.client == "h1" {
+					rep.add("broken "+w.client+" "+w.origin+" p99", name, round, 1)
+				}
+			}
 		}
 	}
 	return rep
@@ -58,6 +64,9 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{
 		"| CPU per request, of haproxy's: aiming at 1 | 0.250 (0.250–0.250) | met |",
 		"| first event: under 500 µs | – | not measured |",
+		"| a client's cancellation at the origin, p99 of the slowest way: within 200 ms | 6.00 (3.00–9.00) ms | met |",
+		"| an origin's reset at the client, p99 of the slowest way: within 200 ms | – | not measured |",
+		"| a client's cancellation at the origin, p99 ms, h2 client, h1 origin | 4.00 (2.00–6.00) | 1\u202f004 ",
 		"| requests/s, 1 connection | 2.00 (1.00–3.00) | 8.00 (4.00–12.0) |",
 		"- mitmproxy: sse: EOF\n",
 	} {
@@ -75,5 +84,22 @@ func TestReport(t *testing.T) {
 	}
 	if strings.Contains(rep.plot(), "NaN") {
 		t.Error("plot has NaN in it")
+	}
+}
+
+func TestWants(t *testing.T) {
+	for _, tt := range []struct {
+		just, name string
+		want       bool
+	}{
+		{"", "keep 64", true},
+		{"cancel,broken", "cancel h1 h2", true},
+		{"cancel,broken", "broken h2 h2", true},
+		{"cancel", "broken h1 h1", false},
+		{"keep", "idle", false},
+	} {
+		if got := (options{just: tt.just}).wants(tt.name); got != tt.want {
+			t.Errorf("-just %q: %q got %v, want %v", tt.just, tt.name, got, tt.want)
+		}
 	}
 }

@@ -19,11 +19,13 @@ import (
 // target says what to ask for and how to get there.
 type target struct {
 	proxy, token, addr, host, path, roots string
+	control                               string // the origin's plain listener
 	resume, lazy, real                    bool
 
-	config  *tls.Config // nil: no TLS
-	request []byte
-	connect []byte
+	config     *tls.Config // nil: no TLS
+	credential string
+	request    []byte
+	connect    []byte
 }
 
 func (t *target) prepare() error {
@@ -38,13 +40,13 @@ func (t *target) prepare() error {
 			t.config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 		}
 	}
-	credential := rig.Placeholder
+	t.credential = rig.Placeholder
 	if t.real {
-		credential = rig.Authorization
+		t.credential = rig.Authorization
 	}
 	// The head that Python's requests sends.
 	t.request = []byte("GET " + t.path + " HTTP/1.1\r\nHost: " + t.host + "\r\nUser-Agent: python-requests/2.32.3\r\n" +
-		"Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nConnection: keep-alive\r\nAuthorization: " + credential + "\r\n\r\n")
+		"Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nConnection: keep-alive\r\nAuthorization: " + t.credential + "\r\n\r\n")
 	port := ":443"
 	t.connect = []byte("CONNECT " + t.host + port + " HTTP/1.1\r\nHost: " + t.host + port + "\r\n")
 	if t.token != "" {

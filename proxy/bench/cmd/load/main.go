@@ -31,18 +31,20 @@ type Result struct {
 
 func main() {
 	var (
-		mode   = flag.String("mode", "keep", "keep, new, bulk, upload, sse or hold")
+		mode   = flag.String("mode", "keep", "keep, new, bulk, upload, sse, cancel, broken or hold")
 		dur    = flag.Duration("d", time.Second, "how long to measure")
 		warm   = flag.Duration("warm", 300*time.Millisecond, "how long to run before")
 		conns  = flag.Int("n", 1, "connections")
 		pid    = flag.Int("pid", 0, "process to watch")
 		origin = flag.Int("origin-pid", 0, "the origin's process")
 		ctl    = flag.String("control", "", "control port of a watched Go process")
+		h2     = flag.Bool("h2", false, "cancel and broken: speak HTTP/2")
 		t      target
 	)
 	flag.StringVar(&t.proxy, "proxy", "", "CONNECT proxy")
 	flag.StringVar(&t.token, "token", "", "its password")
 	flag.StringVar(&t.addr, "addr", "", "without a proxy: where to connect")
+	flag.StringVar(&t.control, "origin", "", "cancel and broken: the origin's plain listener")
 	flag.StringVar(&t.host, "host", rig.H1Host, "the origin's name")
 	flag.StringVar(&t.path, "path", "/1k", "what to get")
 	flag.StringVar(&t.roots, "ca", "", "file with the root to trust; none means no TLS")
@@ -67,6 +69,10 @@ func main() {
 		r, err = upload(&t, w)
 	case "sse":
 		r, err = sse(&t, *conns)
+	case "cancel":
+		r, err = breaking(&t, *conns, false, *h2)
+	case "broken":
+		r, err = breaking(&t, *conns, true, *h2)
 	case "hold":
 		err = hold(&t, *conns)
 	default:

@@ -101,6 +101,17 @@ func answer(c net.Conn, br *bufio.Reader, head []byte) error {
 		_, err := c.Write(done)
 		return err
 	}
+	if id, ok := bytes.CutPrefix(path, []byte("/pending?")); ok {
+		return pendH1(br, string(id))
+	}
+	if id, ok := bytes.CutPrefix(path, []byte("/broken?")); ok {
+		if tc, secure := c.(*tls.Conn); secure {
+			return breakH1(tc, string(id))
+		}
+	}
+	if ok, err := report(c, string(path)); ok {
+		return err
+	}
 	_, err := c.Write(missing)
 	return err
 }

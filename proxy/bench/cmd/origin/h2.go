@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -232,7 +233,13 @@ func (h *h2Conn) answer(s *stream) {
 	case "authorized /sink":
 		h.head(s, "200", 0, true)
 	default:
-		h.head(s, "401", 0, true)
+		if id, ok := strings.CutPrefix(s.path, "authorized /pending?"); ok {
+			h.pend(s, id)
+		} else if id, ok := strings.CutPrefix(s.path, "authorized /broken?"); ok {
+			h.breakOff(s, id)
+		} else {
+			h.head(s, "401", 0, true)
+		}
 	}
 }
 
