@@ -27,6 +27,8 @@ import (
 	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/audit"
+
+	"go.uber.org/goleak"
 )
 
 const (
@@ -70,7 +72,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // ahead is a clock that runs ahead of time.

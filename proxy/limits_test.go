@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"authsome/proxy"
+
+	"go.uber.org/goleak"
 )
 
 // short makes every limit short enough to run into, and long enough for a busy
@@ -296,7 +298,11 @@ func TestIdleTunnels(t *testing.T) {
 }
 
 // usage is what a process holds.
-type usage struct{ goroutines, files int }
+type usage struct {
+	goroutines goleak.Option // ignores those that there are
+	files      int
+	heap       uint64 // bytes
+}
 
 func used(t testing.TB) usage {
 	t.Helper()
@@ -304,22 +310,33 @@ func used(t testing.TB) usage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return usage{runtime.NumGoroutine(), len(fds)}
+	for range 2 { // pools keep what they hold for one collection
+		runtime.GC() // and so do the pipes of splice
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return usage{goleak.IgnoreCurrent(), len(fds), m.HeapAlloc}
 }
 
-// returnsTo waits until no more is held than before.
-func (before usage) returnsTo(t *testing.T) {
+// leftBytes is what the heap may have grown by for each connection that is over:
+// less than what there is of one without its buffers, and of many more than the
+// heap varies by.
+const leftBytes = 512
+
+// returnsTo waits until no goroutine runs that did not run before so many
+// connections, no more files are open, and the heap is about as large.
+func (before usage) returnsTo(t *testing.T, connections int) {
 	t.Helper()
 	var now usage
-	for range 400 {
-		runtime.GC() // gives back the pipes that splice keeps
-		if now = used(t); now.goroutines <= before.goroutines && now.files <= before.files {
+	var leaked error
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		now, leaked = used(t), goleak.Find(before.goroutines)
+		if leaked == nil && now.files <= before.files && now.heap <= before.heap+uint64(connections)*leftBytes {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	buf := make([]byte, 1<<20)
-	t.Errorf("before %+v, now %+v\n%s", before, now, buf[:runtime.Stack(buf, true)])
+	t.Errorf("files: %d, were %d; heap: %d bytes, were %d; goroutines that were not: %v",
+		now.files, before.files, now.heap, before.heap, leaked)
 }
 
 // PITFALLS 24: clients that give up, in whatever way, leave nothing behind.
@@ -352,6 +369,13 @@ func TestNothingIsLeft(t *testing.T) {
 			readResponse(c)
 			c.Close()
 		}},
+		{"heads that are too large", func(r *rig) {
+			c, br := r.tls(apiHost + ":443")
+			fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nX: %s\r\n\r\n", apiHost, strings.Repeat("a", 70<<10))
+			if resp, err := http.ReadResponse(br, nil); err == nil && resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+				r.t.Errorf("got %d, want 431", resp.StatusCode)
+			}
+		}},
 		{"malformed requests", func(r *rig) { c := r.dial(); io.WriteString(c, "\x00\x01\x02\r\n\r\n"); readResponse(c) }},
 		{"requests that are abandoned", func(r *rig) {
 			c, _ := r.tls(apiHost + ":443")
@@ -366,7 +390,7 @@ func TestNothingIsLeft(t *testing.T) {
 		}},
 		{"h2 streams that are reset", func(r *rig) {
 			h := r.h2(apiHost + ":443")
-			for range 20 {
+			for range 5 {
 				h.fr.WriteRSTStream(h.open(true, get("/wait")), 8)
 			}
 			h.conn.Close()
@@ -391,7 +415,7 @@ func TestNothingIsLeft(t *testing.T) {
 				case "/endless":
 					io.Copy(w, zeros{})
 				}
-			}, short, func(_ *rig, c *proxy.Config) { c.Limits.RequestHeader = 10 * time.Second })
+			}, short, func(_ *rig, c *proxy.Config) { c.Limits.RequestHeader, c.Logger = 10*time.Second, nil })
 			r.route(apiHost, "gone.example.test")
 			dials := *r.dials.Load()
 			r.redirect(func(address string) string {
@@ -404,13 +428,14 @@ func TestNothingIsLeft(t *testing.T) {
 			r.track = conns.add
 			tt.once(r)
 			conns.close()
-			time.Sleep(50 * time.Millisecond)
+			eventually(t, "the proxy is at rest", func() bool { return r.metric("authsome_active_connections") == 0 })
 			before := used(t)
-			for range 40 {
+			const connections = 200
+			for range connections {
 				tt.once(r)
 				conns.close()
 			}
-			before.returnsTo(t)
+			before.returnsTo(t, connections)
 		})
 	}
 }
@@ -439,14 +464,17 @@ func (k *connTracker) close() {
 // A flood fills the slots and no more, is told so, and leaves them usable.
 func TestConnectionFlood(t *testing.T) {
 	const slots = 16
-	r := newRig(t, false, whoami, func(_ *rig, c *proxy.Config) { c.Limits.Connections = slots })
+	r := newRig(t, false, whoami, func(_ *rig, c *proxy.Config) {
+		c.Limits.Connections, c.Limits.IdleUpstream, c.Logger = slots, 500*time.Millisecond, nil
+	})
 	conns := &connTracker{}
 	r.track = conns.add
 	r.dial()
 	conns.close()
 	eventually(t, "the slot is free", func() bool { return r.metric("authsome_active_connections") == 0 })
 	before := used(t)
-	for round := range 4 {
+	const rounds = 4
+	for round := range rounds {
 		for range slots {
 			r.connect(apiHost + ":443")
 		}
@@ -464,16 +492,51 @@ func TestConnectionFlood(t *testing.T) {
 		conns.close()
 		eventually(t, "the slots are free", func() bool { return r.metric("authsome_active_connections") == 0 })
 	}
-	resp, err := r.client(false).Get("https://" + apiHost)
+	client := r.client(false)
+	resp, err := client.Get("https://" + apiHost)
 	if err != nil || resp.StatusCode != 200 {
-		t.Errorf("after the flood: %v, %v", resp, err)
+		t.Fatalf("after the flood: %v, %v", resp, err)
 	}
-	if err == nil {
-		resp.Body.Close()
+	resp.Body.Close()
+	client.CloseIdleConnections()
+	before.returnsTo(t, rounds*4*slots)
+}
+
+// Slow heads of every kind fill the slots, again and again. The proxy ends them,
+// and nothing of them is left.
+func TestSlowFlood(t *testing.T) {
+	const slots, rounds = 64, 2
+	r := newRig(t, false, whoami, short, func(_ *rig, c *proxy.Config) { c.Limits.Connections, c.Logger = slots, nil })
+	conns := &connTracker{}
+	r.track = conns.add
+	slow := []func() net.Conn{
+		func() net.Conn { c := r.dial(); io.WriteString(c, "CONNECT "); return c },
+		func() net.Conn { c, _ := r.connect(apiHost + ":443"); return c },
+		func() net.Conn { c, _ := r.connect(apiHost + ":443"); c.Write([]byte{0x16, 3, 1, 2, 0}); return c },
+		func() net.Conn { c, _ := r.tls(apiHost + ":443"); io.WriteString(c, "GET / HTTP/1.1\r\nX: "); return c },
+		func() net.Conn {
+			h := r.h2(apiHost + ":443")
+			h.fr.WriteRawFrame(1, 0, 1, h.block(get("/"))) // HEADERS without END_HEADERS
+			return h.conn
+		},
 	}
-	before.goroutines += 8 // of the client and the origin's connection, which stay
-	before.files += 4
-	before.returnsTo(t)
+	flood := func() {
+		var open []net.Conn
+		for i := range slots {
+			open = append(open, slow[i%len(slow)]())
+		}
+		for _, c := range open {
+			closes(t, c)
+		}
+		eventually(t, "the slots are free", func() bool { return r.metric("authsome_active_connections") == 0 })
+		conns.close()
+	}
+	flood()
+	before := used(t)
+	for range rounds {
+		flood()
+	}
+	before.returnsTo(t, rounds*slots)
 }
 
 // What origins keep open is bounded in time, whatever they speak.

@@ -55,9 +55,11 @@ func TestSetTokenShutsOutTheOldOne(t *testing.T) {
 	}
 	client := r.client(false)
 	client.Transport.(*http.Transport).Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: r.addr, User: url.UserPassword("run", "the-next-token")})
-	if resp, err := client.Get("https://" + apiHost + "/"); err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("the new token: got %v, %v, want 200", resp, err)
+	resp, err = client.Get("https://" + apiHost + "/")
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("the new token: got %v, %v, want 200", resp, err)
 	}
+	resp.Body.Close()
 }
 
 func TestSetTokenKeepsTheKindOfProxy(t *testing.T) {

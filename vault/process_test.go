@@ -13,6 +13,8 @@ import (
 
 	"authsome/vault"
 	"authsome/vault/audit"
+
+	"go.uber.org/goleak"
 )
 
 // children are what the test binary does when it is started as another process.
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // child is a running process of the test binary.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"authsome/vault/audit"
+
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
@@ -25,7 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 const linesPerChild = 400
