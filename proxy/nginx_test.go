@@ -117,48 +117,84 @@ func TestPathsAgainstNginx(t *testing.T) {
 		paths = append(paths, p)
 	}
 	for i, name := range []string{"slashes merged", "slashes kept", "expression, h2"} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, false, whoami, func(r *rig, c *proxy.Config) {
-				c.RootCAs = x509.NewCertPool()
-				c.RootCAs.AppendCertsFromPEM(authority.RootPEM())
-				c.Logger = nil
+		for _, h2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, client h2=%v", name, h2), func(t *testing.T) {
+				r := newRig(t, false, whoami, func(r *rig, c *proxy.Config) {
+					c.RootCAs = x509.NewCertPool()
+					c.RootCAs.AppendCertsFromPEM(authority.RootPEM())
+					c.Logger = nil
+				})
+				r.redirect(func(string) string { return addrs[i] })
+				r.route("https://" + apiHost + "/api")
+				ask := r.asker()
+				if h2 {
+					ask = r.h2Asker()
+				}
+				seen := map[string]int{}
+				for _, path := range paths {
+					where := ask(path)
+					if where == "outside credential" {
+						t.Errorf("%s was served from outside the prefix with a credential", path)
+					}
+					seen[where]++
+				}
+				t.Log(seen)
+				for _, want := range []string{"inside credential", "outside none", "400 ambiguous_path"} {
+					if seen[want] < 10 {
+						t.Errorf("%q came %d times: the differential shows nothing", want, seen[want])
+					}
+				}
 			})
-			r.redirect(func(string) string { return addrs[i] })
-			r.route("https://" + apiHost + "/api")
-			seen := map[string]int{}
-			var c *tls.Conn
-			var br *bufio.Reader
-			for _, path := range paths {
-				if c == nil {
-					c, br = r.tls(apiHost + ":443")
-				}
-				fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, apiHost)
-				resp, err := http.ReadResponse(br, nil)
-				if err != nil {
-					t.Fatalf("%s: %v", path, err)
-				}
-				body, err := io.ReadAll(resp.Body)
-				if err != nil {
-					t.Fatalf("%s: %v", path, err)
-				}
-				where := string(body)
-				if resp.StatusCode != 200 {
-					where = fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Authsome-Error"))
-				}
-				if where == "outside credential" {
-					t.Errorf("%s was served from outside the prefix with a credential", path)
-				}
-				if seen[where]++; resp.Close {
-					c.Close()
-					c = nil
-				}
+		}
+	}
+}
+
+// asker returns what says where a path ends up, over HTTP/1.1: what nginx says
+// of it, or the status and code of a refusal.
+func (r *rig) asker() func(path string) string {
+	var c *tls.Conn
+	var br *bufio.Reader
+	return func(path string) string {
+		if c == nil {
+			c, br = r.tls(apiHost + ":443")
+		}
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, apiHost)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			r.t.Fatalf("%s: %v", path, err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			r.t.Fatalf("%s: %v", path, err)
+		}
+		if resp.Close {
+			c.Close()
+			c = nil
+		}
+		if resp.StatusCode != 200 {
+			return fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Authsome-Error"))
+		}
+		return string(body)
+	}
+}
+
+// h2Asker is the same over HTTP/2.
+func (r *rig) h2Asker() func(path string) string {
+	var h *h2Client
+	return func(path string) string {
+		if h == nil || h.next > 1000 { // the deadline of a connection is for fewer than all
+			if h != nil {
+				h.conn.Close()
 			}
-			t.Log(seen)
-			for _, want := range []string{"inside credential", "outside none", "400 ambiguous_path"} {
-				if seen[want] < 10 {
-					t.Errorf("%q came %d times: the differential shows nothing", want, seen[want])
-				}
-			}
-		})
+			h = r.h2(apiHost + ":443")
+		}
+		a := h.wait(h.open(true, get(path)))
+		if !a.ended || a.reset != nil {
+			r.t.Fatalf("%s: got %+v", path, a)
+		}
+		if a.status != "200" {
+			return a.status + " " + a.first("authsome-error")
+		}
+		return string(a.body)
 	}
 }
