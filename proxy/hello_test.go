@@ -198,3 +198,27 @@ func (readOnly) RemoteAddr() net.Addr             { return nil }
 func (readOnly) SetDeadline(time.Time) error      { return nil }
 func (readOnly) SetReadDeadline(time.Time) error  { return nil }
 func (readOnly) SetWriteDeadline(time.Time) error { return nil }
+
+// FuzzSniff holds what the first bytes after CONNECT are taken for to what they
+// can be read as.
+func FuzzSniff(f *testing.F) {
+	for _, seed := range []string{"\x16\x03\x01", "GET / HTTP/1.1\r\n", "GETX", "G", "PRI * HTTP/2.0\r\n", "SSH-2.0-x", "", "POST /", "\x80\x2e\x01"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		if len(stream) == 0 {
+			return
+		}
+		got, needed := proxy.Sniff(stream)
+		method, _, spaced := strings.Cut(string(stream), " ")
+		isMethod := spaced && len(method) < 10 && method == strings.ToUpper(method) && strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+		switch {
+		case (got == "tls") != (stream[0] == 0x16):
+			t.Errorf("%.20q is taken for %s", stream, got)
+		case got == "http" && !isMethod:
+			t.Errorf("%.20q is taken for HTTP", stream)
+		case needed > 16:
+			t.Errorf("%.20q: %d bytes were waited for", stream, needed)
+		}
+	})
+}
