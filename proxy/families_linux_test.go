@@ -153,7 +153,7 @@ func blackHole(t *testing.T, address string) {
 		t.Fatal(err)
 	}
 	for range 8 {
-		c, err := net.DialTimeout("tcp", net.JoinHostPort(address, "443"), 200*time.Millisecond)
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(address, "443"), 500*time.Millisecond)
 		if isTimeout(err) {
 			return
 		}

@@ -228,7 +228,9 @@ func TestConnectionFlood(t *testing.T) {
 // and nothing of them is left.
 func TestSlowFlood(t *testing.T) {
 	const slots, rounds = 64, 2
-	r := newRig(t, false, whoami, short, func(_ *rig, c *proxy.Config) { c.Limits.Connections, c.Logger = slots, nil })
+	r := newRig(t, false, whoami, short, func(_ *rig, c *proxy.Config) {
+		c.Limits.Connections, c.Limits.RequestHeader, c.Logger = slots, time.Second, nil
+	})
 	conns := &connTracker{}
 	r.track = conns.add
 	slow := []func() net.Conn{
