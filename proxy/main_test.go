@@ -22,8 +22,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked waits until nothing is left, for longer than goleak does by itself: a
-// body that waited for "100 Continue" when its request ended goes on for a second.
+// leaked waits until nothing is left, for longer than goleak does by itself: the
+// machine may be busy.
 func leaked(patience time.Duration) (err error) {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		if err = goleak.Find(); err == nil {

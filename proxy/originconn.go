@@ -320,6 +320,8 @@ func (b *originBody) finish() {
 		return
 	}
 	b.c.close()
+	b.sent.leave() // a body that still waits to be asked for is not wanted
+	b.sent.proceed()
 }
 
 // Close implements io.Closer. A body that was not read to its end takes its

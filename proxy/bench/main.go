@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -107,7 +108,8 @@ func (o options) race(ctx context.Context, dir string, sc scale) (*report, error
 		return nil, err
 	}
 	defer s.origin.stop()
-	rep := &report{scale: sc, values: make(map[string]map[string]samples), failed: make(map[string]string), machine: describeMachine()}
+	rep := &report{scale: sc, values: make(map[string]map[string]samples), failed: make(map[string]string), machine: describeMachine(),
+		processors: runtime.NumCPU()}
 	var field []*contestant
 	for _, st := range starters {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), st.name) {

@@ -156,7 +156,13 @@ var tunnel = measurement{"tunnel", true, func(ctx context.Context, s *stage, c *
 	if err != nil {
 		return nil, err
 	}
-	return map[string]float64{"tunnel": float64(r.Bytes) / 1e6 / r.Seconds}, nil
+	m := map[string]float64{"tunnel": float64(r.Bytes) / 1e6 / r.Seconds}
+	per := 1e11 / float64(r.Bytes) // to ms for each 100 MB
+	m["tunnel ends"] = per * (r.Client + r.Origin)
+	if c.proc != nil {
+		m["tunnel cpu"] = per * r.CPU
+	}
+	return m, nil
 }}
 
 func (sc scale) firstEvent() measurement {

@@ -12,15 +12,16 @@ import (
 
 // report is everything that a run found out.
 type report struct {
-	scale   scale
-	rounds  int                           // that there was time for
-	names   []string                      // contestants that took part
-	values  map[string]map[string]samples // metric → contestant → one per round
-	failed  map[string]string             // why something is missing
-	micro   map[string]micro
-	machine string
-	took    time.Duration
-	others  float64 // share of the machine's time that other programs took
+	scale      scale
+	rounds     int                           // that there was time for
+	names      []string                      // contestants that took part
+	values     map[string]map[string]samples // metric → contestant → one per round
+	failed     map[string]string             // why something is missing
+	micro      map[string]micro
+	machine    string
+	processors int
+	took       time.Duration
+	others     float64 // share of the machine's time that other programs took
 }
 
 func (rep *report) of(metric, name string) samples { return rep.values[metric][name] }
@@ -49,7 +50,8 @@ func (sc scale) rows() [][2]string {
 	if sc.extras {
 		rows = append(rows, [2]string{"upload h1", "100 MB upload, MB/s"}, [2]string{"upload h2", "100 MB upload, HTTP/2 origin, MB/s"})
 	}
-	rows = append(rows, [2]string{"tunnel", "tunnel, MB/s"}, [2]string{"sse", "first event on the way, µs"})
+	rows = append(rows, [2]string{"tunnel", "tunnel, MB/s"}, [2]string{"tunnel cpu", "CPU ms per 100 MB tunnelled"},
+		[2]string{"tunnel ends", "CPU ms of client and origin meanwhile"}, [2]string{"sse", "first event on the way, µs"})
 	for _, mode := range [][2]string{{"cancel", "a client's cancellation at the origin"}, {"broken", "an origin's reset at the client"}} {
 		for _, w := range ways {
 			for _, q := range []string{"p50", "p99"} {
@@ -75,6 +77,10 @@ func (rep *report) markdown(plot string) string {
 	b.WriteString("| target | measured | |\n|---|---|---|\n")
 	for _, t := range rep.targets() {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", t.text, t.measured, t.verdict())
+	}
+	if rep.processors == 2 {
+		fmt.Fprintf(&b, "\nDirect has two processes for the two processors here, a tunnel has three. What client and origin spend when direct, of\n"+
+			"that and what the relay spends on splicing, is %s: no tunnel could be a larger part of direct, if no processor ever waited.\n", rep.tunnelBound().cell())
 	}
 	b.WriteString("\n## All numbers\n\nMedian (min–max).\n\n")
 	rep.table(&b)
@@ -234,6 +240,13 @@ func (rep *report) targets() []target {
 		atMost("… and without an allocation", 0, samples{float64(match.allocs)}, ""),
 		atMost("an idle intercepted connection: at most 40 KiB", 40, of("idle", "authsome"), " KiB"),
 	}
+}
+
+// tunnelBound is the part of direct's throughput that two processors allow to a
+// tunnel that only splices.
+func (rep *report) tunnelBound() samples {
+	ends := rep.of("tunnel ends", "direct")
+	return ends.zip(rep.of("tunnel cpu", "relay"), func(ends, relay float64) float64 { return ends / (ends + relay) })
 }
 
 // slowest returns authsome's samples of the way that passes on least soon what one
