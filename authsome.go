@@ -127,7 +127,7 @@ func (c *Client) openVault(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	wrapper, err := c.Home.Wrapper(firstOf(mode, c.Home.Config.Encryption.Mode), o)
+	wrapper, err := c.Home.Wrapper(ctx, firstOf(mode, c.Home.Config.Encryption.Mode), o)
 	if err != nil {
 		return err
 	}
@@ -151,8 +151,8 @@ func (c *Client) useVault(ctx context.Context, o Options, store vault.Store, wra
 }
 
 // Wrapper returns the key wrapper of an encryption mode: local_key, keyring,
-// passphrase or env.
-func (h *Home) Wrapper(mode string, o Options) (vault.KeyWrapper, error) {
+// passphrase or env. For the last it reads the key, until ctx ends.
+func (h *Home) Wrapper(ctx context.Context, mode string, o Options) (vault.KeyWrapper, error) {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
 	}
@@ -164,7 +164,7 @@ func (h *Home) Wrapper(mode string, o Options) (vault.KeyWrapper, error) {
 		}
 		return vault.LocalKey(h.KeyPath(), stores...), nil
 	case vault.ModeEnv:
-		key, err := envSecret(o.Getenv, mode, "AUTHSOME_MASTER_KEY")
+		key, err := envSecret(ctx, o.Getenv, mode, "AUTHSOME_MASTER_KEY")
 		if err != nil {
 			return nil, err
 		}
@@ -172,11 +172,19 @@ func (h *Home) Wrapper(mode string, o Options) (vault.KeyWrapper, error) {
 	case vault.ModeKeyring:
 		return vault.Keyring(h.Dir), nil
 	case vault.ModePassphrase:
+		// Looked up now: whoever opens a vault for a child unsets them, and a vault
+		// that is new asks later.
+		given := map[string]string{}
+		for _, name := range []string{"AUTHSOME_PASSPHRASE", "AUTHSOME_PASSPHRASE_FILE"} {
+			if v := o.Getenv(name); v != "" {
+				given[name] = v
+			}
+		}
 		return vault.Passphrase(func(ctx context.Context, confirm bool) (secret.Text, error) {
-			if o.Passphrase != nil && o.Getenv("AUTHSOME_PASSPHRASE") == "" && o.Getenv("AUTHSOME_PASSPHRASE_FILE") == "" {
+			if o.Passphrase != nil && len(given) == 0 {
 				return o.Passphrase(ctx, confirm)
 			}
-			return envSecret(o.Getenv, mode, "AUTHSOME_PASSPHRASE")
+			return envSecret(ctx, func(name string) string { return given[name] }, mode, "AUTHSOME_PASSPHRASE")
 		}), nil
 	}
 	return nil, fmt.Errorf("%w: encryption mode %.20q is not local_key, keyring, passphrase or env", ErrConfig, mode)
@@ -184,8 +192,9 @@ func (h *Home) Wrapper(mode string, o Options) (vault.KeyWrapper, error) {
 
 // envSecret reads NAME or the file that NAME_FILE points to, for a mode of
 // encryption. The line end of a file is no part of the secret; spaces of a
-// passphrase are.
-func envSecret(getenv func(string) string, mode, name string) (secret.Text, error) {
+// passphrase are. The file may be a pipe, such as a shell's <(command), which is
+// waited for until ctx ends.
+func envSecret(ctx context.Context, getenv func(string) string, mode, name string) (secret.Text, error) {
 	if v := getenv(name); v != "" {
 		return secret.New(v), nil
 	}
@@ -194,11 +203,24 @@ func envSecret(getenv func(string) string, mode, name string) (secret.Text, erro
 		return secret.Text{}, &FileError{Path: name, Err: fmt.Errorf("%w: it is not set, and the encryption mode is %s", ErrConfig, mode),
 			Next: "set " + name + ", or " + name + "_FILE to a file that holds it"}
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return secret.Text{}, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrConfig, cause(err)), Next: "make the file readable, or set " + name}
+	type content struct {
+		text []byte
+		err  error
 	}
-	return secret.New(strings.TrimRight(string(b), "\r\n")), nil
+	read := make(chan content, 1)
+	go func() {
+		text, err := os.ReadFile(path)
+		read <- content{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return secret.Text{}, ctx.Err()
+	case got := <-read:
+		if got.err != nil {
+			return secret.Text{}, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrConfig, cause(got.err)), Next: "make the file readable, or set " + name}
+		}
+		return secret.New(strings.TrimRight(string(got.text), "\r\n")), nil
+	}
 }
 
 // drainTime is how long Close waits for a refresh that is under way. Most take a

@@ -22,8 +22,8 @@ const module = "authsome"
 // down only: from the command to the proxy, from the proxy to what decides and
 // signs, from the flows to the vault. A new edge is a decision: make it here.
 var edges = map[string][]string{
-	"":                        {"flows", "flows/imports", "injector", "provider", "vault", "vault/audit", "vault/secret"},
-	"ca":                      {},
+	"":                        {"flows", "flows/imports", "injector", "provider", "vault", "vault/audit", "vault/regular", "vault/secret"},
+	"ca":                      {"vault/regular"},
 	"deploy":                  {}, // tests alone
 	"deploy/soak":             {}, // tests alone
 	"flows":                   {"flows/oauth", "provider", "vault", "vault/audit", "vault/secret"},
@@ -32,18 +32,19 @@ var edges = map[string][]string{
 	"flows/oauth":             {"provider", "vault/secret"},
 	"flows/pages":             {"flows/oauth", "vault/secret"},
 	"injector":                {"provider", "vault/secret"},
-	"provider":                {},
+	"provider":                {"vault/regular"},
 	"proxy":                   {"ca", "injector", "provider", "proxy/internal/xconnect", "vault/audit", "vault/secret"},
 	"proxy/internal/xconnect": {}, // a switch in net/http
 	"proxy/isolate":           {},
-	"vault":                   {"vault/audit", "vault/secret"},
-	"vault/audit":             {},
+	"vault":                   {"vault/audit", "vault/regular", "vault/secret"},
+	"vault/audit":             {"vault/regular"},
+	"vault/regular":           {}, // how files are opened
 	"vault/secret":            {},
 	"flows/oauth/oauthtest":   {}, // servers for tests
 
 	"flows/imports/importstest": {}, // homes for tests
 
-	"flows/imports/predecessor": {"flows", "flows/imports", "provider", "vault/secret"},
+	"flows/imports/predecessor": {"flows", "flows/imports", "provider", "vault/regular", "vault/secret"},
 }
 
 // commands may import everything; nothing imports them.

@@ -15,6 +15,7 @@ import (
 	"authsome/flows"
 	"authsome/flows/imports"
 	"authsome/provider"
+	"authsome/vault/regular"
 )
 
 // layoutVersion is the content of the home's version file.
@@ -195,14 +196,7 @@ func readFile(path string) ([]byte, error) {
 	if err := leadsNowhere(path); err != nil {
 		return nil, err
 	}
-	var b []byte
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("it is not a regular file (%s)", info.Mode().Type())
-	}
-	if err == nil {
-		b, err = os.ReadFile(path)
-	}
+	b, err := regular.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		err = &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrHome, cause(err)), Next: "make it a file that you can read"}
 	}

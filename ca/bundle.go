@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"authsome/vault/regular"
 )
 
 // bundleVars name a PEM file each (or, for some clients, a directory of them),
@@ -95,7 +97,7 @@ func (b *bundler) addPath(path string) error {
 		return err
 	}
 	if !info.IsDir() {
-		data, err := os.ReadFile(path)
+		data, err := readNamed(path)
 		if err != nil {
 			return err
 		}
@@ -107,8 +109,8 @@ func (b *bundler) addPath(path string) error {
 		return err
 	}
 	for _, e := range entries {
-		// A directory may hold anything, such as links that point nowhere.
-		if data, err := os.ReadFile(filepath.Join(path, e.Name())); err == nil {
+		// A directory may hold anything, such as links that point nowhere, or pipes.
+		if data, err := regular.ReadFile(filepath.Join(path, e.Name())); err == nil {
 			b.add(filepath.Join(path, e.Name()), data)
 		}
 	}

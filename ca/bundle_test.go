@@ -3,9 +3,11 @@ package ca_test
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"authsome/ca"
@@ -19,7 +21,7 @@ func TestBundle(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "x"), second, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling")); err != nil {
+	if err := errors.Join(os.Symlink("nowhere", filepath.Join(dir, "dangling")), syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	broken := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no DER")}))
@@ -53,6 +55,7 @@ func TestBundle(t *testing.T) {
 		{"our own root", map[string]string{"SSL_CERT_FILE": write(t, "h", string(root))}, nil, 0, 0},
 		{"the Nix convention", map[string]string{"SSL_CERT_FILE": "/no-cert-file.crt"}, nil, 0, 0},
 		{"further files", nil, []string{write(t, "i", string(corporate))}, 1, 0},
+		{"the null device", map[string]string{"NODE_EXTRA_CA_CERTS": os.DevNull}, nil, 0, 0},
 		{"a variable that is nobody's", map[string]string{"MY_CERT_FILE": "/missing"}, nil, 0, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -57,7 +57,7 @@ func (w *trustWriter) wgetrc() ([]byte, error) {
 
 func (w *trustWriter) inheritedWgetrc() ([]byte, error) {
 	if path := w.in.Environ("WGETRC"); path != "" {
-		data, err := os.ReadFile(path)
+		data, err := readNamed(path)
 		if err != nil {
 			return nil, fmt.Errorf("read the file that WGETRC names: %w", err)
 		}
@@ -67,7 +67,7 @@ func (w *trustWriter) inheritedWgetrc() ([]byte, error) {
 	if home == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(filepath.Join(home, ".wgetrc"))
+	data, err := readNamed(filepath.Join(home, ".wgetrc"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		w.warn("wget loses its settings: %v", err)
 	}

@@ -7,7 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"authsome/vault/regular"
 )
+
+// readNamed reads a file that a variable of the parent names. It must be a
+// regular one, or the null device, which is how one names none.
+func readNamed(path string) ([]byte, error) {
+	if path == os.DevNull {
+		return nil, nil
+	}
+	return regular.ReadFile(path)
+}
 
 // privateDir makes dir, or checks that an existing one is its owner's alone.
 // Group access is taken away, since some volume drivers add it by themselves.

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"authsome/vault/regular"
 )
 
 // The authority's directory (0700) holds two files, each replaced as a whole:
@@ -99,7 +101,7 @@ func loadRoots(ctx context.Context, dir string, cfg Config) (*generation, roots,
 	if err := checkPrivate(path, cfg); err != nil {
 		return nil, roots{}, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := regular.ReadFile(path)
 	if err != nil {
 		return nil, roots{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"software.sslmate.com/src/go-pkcs12"
@@ -168,6 +169,22 @@ func TestWgetrcOfHome(t *testing.T) {
 	}
 }
 
+// A pipe that nobody writes to holds nothing up: wget goes without its settings.
+func TestWgetrcOfHomeIsAPipe(t *testing.T) {
+	home := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(home, ".wgetrc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	trust, err := ca.WriteTrust(filepath.Join(t.TempDir(), "trust"), newAuthority(t).RootPEM(),
+		ca.TrustInput{Environ: environ(map[string]string{"HOME": home}), ProxyURL: testProxy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(trust.Warnings) != 1 || !strings.Contains(trust.Warnings[0], "not a regular file") {
+		t.Errorf("got warnings %q, want one that says what .wgetrc is", trust.Warnings)
+	}
+}
+
 func TestWriteTrustModes(t *testing.T) {
 	home := t.TempDir()
 	if err := os.WriteFile(filepath.Join(home, ".wgetrc"), []byte("password = canary\n"), 0o600); err != nil {
@@ -266,6 +283,13 @@ func TestWriteTrustRefuses(t *testing.T) {
 	named := func(name string) ca.TrustInput {
 		return ca.TrustInput{Environ: environ(map[string]string{name: missing}), ProxyURL: testProxy}
 	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	piped := func(name string) ca.TrustInput {
+		return ca.TrustInput{Environ: environ(map[string]string{name: pipe}), ProxyURL: testProxy}
+	}
 	plain := ca.TrustInput{Environ: environ(nil), ProxyURL: testProxy}
 	for _, test := range []struct {
 		name string
@@ -281,6 +305,9 @@ func TestWriteTrustRefuses(t *testing.T) {
 		{"SSL_CERT_FILE", "", root, named("SSL_CERT_FILE"), []string{"SSL_CERT_FILE", missing}},
 		{"NODE_EXTRA_CA_CERTS", "", root, named("NODE_EXTRA_CA_CERTS"), []string{"NODE_EXTRA_CA_CERTS", missing}},
 		{"WGETRC", "", root, named("WGETRC"), []string{"WGETRC", missing}},
+		{"a pipe for SSL_CERT_FILE", "", root, piped("SSL_CERT_FILE"), []string{"SSL_CERT_FILE", pipe, "not a regular file"}},
+		{"a pipe for NODE_EXTRA_CA_CERTS", "", root, piped("NODE_EXTRA_CA_CERTS"), []string{"NODE_EXTRA_CA_CERTS", pipe, "not a regular file"}},
+		{"a pipe for WGETRC", "", root, piped("WGETRC"), []string{"WGETRC", pipe, "not a regular file"}},
 		{"extra file", "", root, ca.TrustInput{Environ: environ(nil), ProxyURL: testProxy, ExtraFiles: []string{missing}}, []string{missing}},
 		{"no environment", "", root, ca.TrustInput{ProxyURL: testProxy}, []string{"environment"}},
 		{"control character", "", root, ca.TrustInput{Environ: environ(nil), ProxyURL: testProxy, ChildDir: "/a\nb"}, []string{`\n`}},

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"authsome/vault/regular"
 )
 
 // Where an [Entry] comes from.
@@ -115,14 +117,7 @@ func readDefinition(path, name string) (*Definition, error) {
 // readFile reads a regular file of bounded size. Anything else could block the
 // program (a pipe) or exhaust it.
 func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"time"
+
+	"authsome/vault/regular"
 )
 
 const (
@@ -162,7 +164,7 @@ func (b *Bolt) acquire(ctx context.Context, write bool) (*os.File, error) {
 
 // openFile opens the regular file at the path and narrows its permissions.
 func (b *Bolt) openFile(flags int) (*os.File, error) {
-	info, err := os.Stat(b.path)
+	file, err := regular.OpenFile(b.path, flags)
 	if errors.Is(err, fs.ErrNotExist) {
 		// A link that leads nowhere, to a disk that is not mounted perhaps, is no
 		// store that was never made.
@@ -171,14 +173,12 @@ func (b *Bolt) openFile(flags int) (*os.File, error) {
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, bare(err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is not a regular file (%s)", info.Mode().Type())
-	}
-	file, err := os.OpenFile(b.path, flags, 0)
+	info, err := file.Stat()
 	if err != nil {
-		return nil, err
+		file.Close()
+		return nil, bare(err)
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		// Narrowed rather than refused: a refusal would leave it exposed.

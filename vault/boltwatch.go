@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"authsome/vault/regular"
+
 	"github.com/fsnotify/fsnotify"
 )
 
@@ -98,13 +100,13 @@ func (l look) same(other look) bool {
 // look reads the two meta pages. Read during a commit they may be in between,
 // and then the next look differs again.
 func (b *Bolt) look() look {
-	file, err := os.Open(b.path)
+	file, err := regular.Open(b.path)
 	if err != nil {
 		return look{}
 	}
 	defer file.Close()
 	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
+	if err != nil {
 		return look{}
 	}
 	l := look{info: info}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"authsome/vault/regular"
 )
 
 // localKey is the wrapper whose key lies in a file.
@@ -85,21 +87,20 @@ func (w *localKey) needed(ctx context.Context) bool {
 
 // read returns the keys in the file, the one in use first.
 func (w *localKey) read() ([][]byte, error) {
-	info, err := os.Stat(w.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	file, err := regular.Open(w.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w: %s does not exist; put it back from a backup", ErrKeyMissing, w.path)
-	}
-	if err != nil {
-		return nil, w.unavailable("read", err)
-	}
-	if !info.Mode().IsRegular() { // to open a pipe would wait for a writer
-		return nil, fmt.Errorf("%w: key file %s is not a regular file", ErrWrongKey, w.path)
-	}
-	file, err := os.Open(w.path)
-	if err != nil {
+	case errors.Is(err, regular.ErrIrregular):
+		return nil, fmt.Errorf("%w: key file %s: %w", ErrWrongKey, w.path, bare(err))
+	case err != nil:
 		return nil, w.unavailable("read", err)
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, w.unavailable("read", err)
+	}
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := file.Chmod(0o600); err != nil {
 			return nil, fmt.Errorf("%w: key file %s can be read by others, and that cannot be changed (%w); run chmod 600 as its owner",

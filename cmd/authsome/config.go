@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"authsome"
+	"authsome/vault/regular"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -63,7 +63,7 @@ func readConfig(path string, cfg *sidecarConfig) error {
 	bad := func(err error) error {
 		return &authsome.FileError{Path: path, Err: fmt.Errorf("%w: %w", authsome.ErrConfig, err), Next: "give a readable YAML or JSON file"}
 	}
-	f, err := openRegular(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return bad(bareCause(err))
 	}
@@ -119,21 +119,6 @@ func (cfg *sidecarConfig) fields(r *configReader) map[string]setter {
 		"store":              r.oneOf(&cfg.Store, "file", "memory"),
 		"credentials":        r.credentials(&cfg.Credentials),
 	}
-}
-
-// errIrregular is returned for what is no file: a pipe without a writer would be
-// waited for without end, and none can be read again for a reload.
-var errIrregular = errors.New("it is not a regular file")
-
-func openRegular(path string) (*os.File, error) {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = errIrregular
-	}
-	if err != nil {
-		return nil, err
-	}
-	return os.Open(path)
 }
 
 // setter takes a value of the file.

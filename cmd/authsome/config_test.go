@@ -35,6 +35,7 @@ func TestSidecarConfigMistakes(t *testing.T) {
 		{"provider twice", "credentials:\n  openai: {}\n  openai: {}\n", ":3: configuration: credentials.openai: set twice"},
 		{"two client ids", "credentials: {github: {client_id: a, client_id_file: b}}\n", "credentials.github: client_id and client_id_file exclude each other"},
 		{"stdin", "credentials: {openai: {secret_file: '-'}}\n", "credentials.openai: a file, not stdin"},
+		{"stdin for a client", "credentials: {acme: {client_id_file: '-'}}\n", "credentials.acme: a file, not stdin"},
 		{"JSON", "{\n\t\"egress\": true\n}\n", `:2: configuration: egress: want text: write "true", in quotes`},
 		{"too large", "# " + strings.Repeat("x", 1<<20), "larger than 1 MiB"},
 	}

@@ -73,7 +73,7 @@ var failures = []failure{
 		7, `master\.key holds key \w+, the vault needs \w+; put the right key file back`},
 	{"missing key", func(d *damagedHome) { d.replace("master.key", func(string) error { return nil }) }, 7, `master\.key does not exist; put it back`},
 	{"malformed key", func(d *damagedHome) { d.write("master.key", "not base64!\n") }, 7, `master\.key is malformed`},
-	{"key is a pipe", func(d *damagedHome) { d.replace("master.key", pipe) }, 7, `master\.key is not a regular file`},
+	{"key is a pipe", func(d *damagedHome) { d.replace("master.key", pipe) }, 7, `master\.key: it is not a regular file but a pipe`},
 	{"corrupt store", func(d *damagedHome) { d.write(storeFile, strings.Repeat("no store at all ", 2048)) }, 7, `store\.db is damaged: it is not a store`},
 	{"store is a directory", func(d *damagedHome) { d.replace(storeFile, directory) }, 7, `store\.db: it is not a regular file`},
 	{"store is not mounted", func(d *damagedHome) { d.replace(storeFile, linkToNowhere) }, 7, `store\.db: it is a link to .*, which does not exist`},

@@ -162,7 +162,7 @@ func TestPipesAreNotWaitedForInVain(t *testing.T) {
 				}
 				defer writer.Close()
 			}
-			code, said := w.interrupted(args...)
+			code, said := w.interrupted(nil, args...)
 			if code != 8 || !strings.Contains(said, "cancelled") {
 				t.Errorf("%v, opened %v: exit %d: %s", args, opened, code, said)
 			}
@@ -170,12 +170,39 @@ func TestPipesAreNotWaitedForInVain(t *testing.T) {
 	}
 }
 
+// Nor does one for the vault's key, of which run would be told no other way.
+func TestPipeForTheKeyIsNotWaitedForInVain(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		mode, variable string
+		args           []string
+	}{
+		{"env", "AUTHSOME_MASTER_KEY_FILE", []string{"init"}},
+		{"env", "AUTHSOME_MASTER_KEY_FILE", []string{"run", "--", "true"}},
+		{"passphrase", "AUTHSOME_PASSPHRASE_FILE", []string{"init"}},
+	} {
+		w := newWorld(t)
+		if err := os.MkdirAll(w.home, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		file(t, w.home, "config.json", `{"spec_version": 1, "encryption": {"mode": "`+test.mode+`"}, "default_profile": "default"}`)
+		code, said := w.interrupted([]string{test.variable + "=" + pipe}, test.args...)
+		if code != 8 || !strings.Contains(said, "cancelled") {
+			t.Errorf("%s, %v: exit %d: %s", test.variable, test.args, code, said)
+		}
+	}
+}
+
 // interrupted runs the binary and sends it a SIGINT once it waits, and returns how
 // it ended. One that came before the binary heeds signals is sent to another.
-func (w *world) interrupted(args ...string) (code int, stderr string) {
+func (w *world) interrupted(env []string, args ...string) (code int, stderr string) {
 	w.t.Helper()
 	for pause := 200 * time.Millisecond; ; pause *= 3 {
-		cmd := w.command(nil, args...)
+		cmd := w.command(env, args...)
 		var said lockedBuffer
 		cmd.Stderr = &said
 		if err := cmd.Start(); err != nil {

@@ -2,18 +2,27 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
+
+	"authsome/vault/regular"
 )
 
 // readInput reads at most limit bytes of a file that the user named; "-" is
 // stdin. It ends with the context: to open a pipe waits for a writer, and to
-// read one for its end.
+// read one for its end. A server, which reads its files again for each reload and
+// must not be kept from the next, takes regular files alone.
 func (a *app) readInput(ctx context.Context, path string, limit int64) ([]byte, error) {
 	if path == "-" {
 		return io.ReadAll(io.LimitReader(a.stdin, limit))
+	}
+	if a.server {
+		file, err := regular.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		return io.ReadAll(io.LimitReader(file, limit))
 	}
 	type opened struct {
 		file *os.File
@@ -34,15 +43,6 @@ func (a *app) readInput(ctx context.Context, path string, limit int64) ([]byte, 
 		defer got.file.Close()
 		return io.ReadAll(io.LimitReader(&input{ctx, got.file}, limit))
 	}
-}
-
-// withoutPath drops the path from a file system error, for messages that name it.
-func withoutPath(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
 
 // input is a stream whose reads end with the context. A read that waits for a

@@ -221,7 +221,7 @@ func (a *app) readSecretFile(ctx context.Context, path string) (secret.Text, err
 	}
 	b, err := a.readInput(ctx, path, secretFileBytes+1)
 	if err != nil {
-		return bad(withoutPath(err))
+		return bad(bareCause(err))
 	}
 	if len(b) > secretFileBytes {
 		return bad(errors.New("it is larger than 64 KiB"))

@@ -192,6 +192,23 @@ func TestConnectionsOfOneRun(t *testing.T) {
 	w.leavesNothing()
 }
 
+// A profile that is made under a passphrase takes it from where the others do, with
+// nobody there to ask.
+func TestNewProfileUnderAPassphrase(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.register(exampleDefinition)
+	key := fileWith(t, canary)
+	given := []string{"AUTHSOME_PASSPHRASE_FILE=" + fileWith(t, "correct horse")}
+	for _, args := range [][]string{{"vault", "rekey", "--mode", "passphrase"}, {"profile", "create", "two"},
+		{"login", "example", "--secret-file", key, "--profile", "two"}} {
+		if r := w.run(w.command(given, args...), ""); r.code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, r.code, r.stderr)
+		}
+	}
+	w.holds(given, "two", map[string]string{"EXAMPLE_API_KEY": canary})
+}
+
 func orWord(s, def string) string {
 	if s == "" {
 		return def

@@ -115,8 +115,8 @@ func (cfg *sidecarConfig) check() error {
 		return bad("egress and store cannot be empty", "leave them out for the defaults")
 	}
 	for _, c := range cfg.Credentials {
-		if c.SecretFile == "-" {
-			return bad(c.where+": a file, not stdin", "name the file that holds the secret")
+		if c.SecretFile == "-" || c.ClientIDFile == "-" {
+			return bad(c.where+": a file, not stdin", "name the file that holds it")
 		}
 	}
 	if err := cfg.checkFiles(); err != nil {

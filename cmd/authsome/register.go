@@ -88,7 +88,7 @@ const definitionBytes = 1 << 20
 func (a *app) readDefinition(ctx context.Context, path string) ([]byte, error) {
 	b, err := a.readInput(ctx, path, definitionBytes+1)
 	if err != nil {
-		return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("read %s: %v", inputName(path), withoutPath(err)), hint: "give the path of a definition file, or - for stdin", err: err}
+		return nil, &fault{code: "InvalidProvider", exit: exitUsage, msg: fmt.Sprintf("read %s: %v", inputName(path), bareCause(err)), hint: "give the path of a definition file, or - for stdin", err: err}
 	}
 	return b, nil
 }

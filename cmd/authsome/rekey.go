@@ -84,7 +84,7 @@ func (a *app) rekey(ctx context.Context, f rekeyFlags) error {
 	if err != nil {
 		return err
 	}
-	to, err := home.Wrapper(target, after)
+	to, err := home.Wrapper(ctx, target, after)
 	if err != nil {
 		return err
 	}

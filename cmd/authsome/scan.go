@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"authsome/flows/environ"
 	"authsome/flows/imports"
 	"authsome/provider"
+	"authsome/vault/regular"
 
 	"github.com/spf13/cobra"
 )
@@ -132,7 +134,7 @@ const envFileBytes = 1 << 20
 // envFiles lists the env files below a directory.
 func (a *app) envFiles(ctx context.Context, dir string) ([]string, error) {
 	if _, err := os.Stat(dir); err != nil {
-		return nil, &fault{code: "Usage", exit: exitUsage, msg: fmt.Sprintf("scan %s: %v", dir, underlying(err)), hint: "give a directory that can be read", err: err}
+		return nil, &fault{code: "Usage", exit: exitUsage, msg: fmt.Sprintf("scan %s: %v", dir, bareCause(err)), hint: "give a directory that can be read", err: err}
 	}
 	var files []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -156,25 +158,10 @@ func isEnvFile(name string) bool {
 	return name == ".env" || name == ".envrc" || strings.HasPrefix(name, ".env.") || strings.HasSuffix(name, ".env")
 }
 
-func underlying(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
-}
-
 func (a *app) scanFile(index *imports.Index, file string) []finding {
-	info, err := os.Stat(file)
-	if err == nil && info.Size() > envFileBytes {
-		err = errors.New("it is larger than 1 MiB")
-	}
-	var b []byte
-	if err == nil {
-		b, err = os.ReadFile(file)
-	}
+	b, err := readEnvFile(file)
 	if err != nil {
-		a.warn("not looked into: %s: %v", printable(file), underlying(err))
+		a.warn("not looked into: %s: %v", printable(file), bareCause(err))
 		return nil
 	}
 	var found []finding
@@ -184,6 +171,19 @@ func (a *app) scanFile(index *imports.Index, file string) []finding {
 		}
 	}
 	return found
+}
+
+func readEnvFile(file string) ([]byte, error) {
+	f, err := regular.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, envFileBytes+1))
+	if err == nil && len(b) > envFileBytes {
+		err = errors.New("it is larger than 1 MiB")
+	}
+	return b, err
 }
 
 // What Git has to do with a file.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 
+	"authsome/vault/regular"
 	"authsome/vault/secret"
 )
 
@@ -28,7 +29,7 @@ func (a *app) proxyToken(path string) (secret.Text, error) {
 	bad := func(err error, hint string) (secret.Text, error) {
 		return secret.Text{}, &fault{code: "TokenFile", exit: exitOther, msg: fmt.Sprintf("token file %s: %v", path, err), hint: hint, err: err}
 	}
-	f, err := openRegular(path)
+	f, err := regular.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		token := newToken()
 		if err := createPrivate(path, token.Reveal()+"\n"); err != nil {
@@ -84,7 +85,7 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// bareCause drops the path of the temporary file from an error.
+// bareCause drops the path from a file system error, for messages that name it.
 func bareCause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {

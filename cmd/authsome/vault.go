@@ -182,7 +182,7 @@ func (a *app) opens(ctx context.Context, home *authsome.Home, log *audit.Log, pa
 	if err != nil {
 		return err
 	}
-	wrapper, err := home.Wrapper(orElse(mode, home.Config.Encryption.Mode), a.options(""))
+	wrapper, err := home.Wrapper(ctx, orElse(mode, home.Config.Encryption.Mode), a.options(""))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"authsome/vault/regular"
 )
 
 // CutEvent is the event of the line with which a process goes on that found the
@@ -35,7 +37,7 @@ func headPath(path string) string { return strings.TrimSuffix(path, filepath.Ext
 // readHead returns the head of the log at path. ok is false when there is none
 // that can be read: a head is evidence, and the lack of one is not.
 func readHead(path string) (h head, ok bool) {
-	file, err := os.Open(headPath(path))
+	file, err := regular.Open(headPath(path))
 	if err != nil {
 		return h, false
 	}
@@ -65,7 +67,7 @@ func (h head) whole(path string, current *os.File) bool {
 		return true
 	}
 	for i := 1; ; i++ {
-		file, err := os.Open(path + "." + strconv.Itoa(i))
+		file, err := regular.Open(path + "." + strconv.Itoa(i))
 		if err != nil {
 			return false
 		}
@@ -123,7 +125,7 @@ func VerifyAll(path string) error {
 	if missing := missingFile(path); missing != "" {
 		return &TamperError{Reason: missing + " is gone"}
 	}
-	current, err := os.Open(path)
+	current, err := regular.Open(path)
 	if err != nil {
 		return err
 	}

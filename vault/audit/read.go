@@ -11,6 +11,8 @@ import (
 	"iter"
 	"os"
 	"time"
+
+	"authsome/vault/regular"
 )
 
 // A Filter chooses events. A zero field admits all.
@@ -159,7 +161,7 @@ type tail struct {
 }
 
 func (t *tail) open(whence int) error {
-	file, err := os.Open(t.path)
+	file, err := regular.Open(t.path)
 	if err != nil {
 		return err
 	}

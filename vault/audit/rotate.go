@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"strconv"
+
+	"authsome/vault/regular"
 )
 
 // RotateEvent is the event of the first line of every file but the first. It
@@ -85,13 +87,13 @@ func (l *Log) numbered(i int) string { return l.path + "." + strconv.Itoa(i) }
 // as one stream. It fails when there is no log at path.
 func OpenAll(path string) (io.ReadCloser, error) {
 	all := &allFiles{}
-	newest, err := os.Open(path)
+	newest, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	all.files = append(all.files, newest)
 	for i := 1; ; i++ {
-		file, err := os.Open(path + "." + strconv.Itoa(i))
+		file, err := regular.Open(path + "." + strconv.Itoa(i))
 		if errors.Is(err, os.ErrNotExist) {
 			break
 		}

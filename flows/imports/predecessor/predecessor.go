@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"authsome/flows"
 	"authsome/flows/imports"
 	"authsome/provider"
+	"authsome/vault/regular"
 	"authsome/vault/secret"
 )
 
@@ -76,7 +76,7 @@ func masterKey(dir string, fromKeyring func() (string, error)) (cipher.AEAD, err
 	var config struct {
 		Encryption struct{ Mode string }
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, "config.json")); err == nil {
+	if b, err := regular.ReadFile(filepath.Join(dir, "config.json")); err == nil {
 		if err := json.Unmarshal(b, &config); err != nil {
 			return nil, fmt.Errorf("%w: %s is not JSON", imports.ErrFormat, filepath.Join(dir, "config.json"))
 		}
@@ -89,7 +89,7 @@ func masterKey(dir string, fromKeyring func() (string, error)) (cipher.AEAD, err
 		}
 	} else {
 		path := filepath.Join(dir, "master.key")
-		b, err := os.ReadFile(path)
+		b, err := regular.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}

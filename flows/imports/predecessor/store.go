@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"authsome/flows/imports"
+	"authsome/vault/regular"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -187,21 +188,13 @@ func readPart(h hash.Hash, path, to, part string) (n int64, err error) {
 			return 0, err
 		}
 	}
-	info, err := os.Stat(path)
-	if part != "" && errors.Is(err, fs.ErrNotExist) {
+	f, err := regular.Open(path)
+	switch {
+	case part != "" && errors.Is(err, fs.ErrNotExist):
 		return -1, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return 0, fmt.Errorf("%w: %s is no file", imports.ErrFormat, path)
-	}
-	f, err := os.Open(path)
-	if part != "" && errors.Is(err, fs.ErrNotExist) {
-		return -1, nil
-	}
-	if err != nil {
+	case errors.Is(err, regular.ErrIrregular):
+		return 0, fmt.Errorf("%w: %w", imports.ErrFormat, err)
+	case err != nil:
 		return 0, err
 	}
 	defer f.Close()
