@@ -88,9 +88,13 @@ func IsHome(dir string) bool {
 
 // OpenHome opens the home at dir, making what is missing. created reports
 // whether it was new. What is there and cannot be read is an error, and is
-// never replaced.
+// never replaced. So is a directory that another user owns or can write to, but
+// for one of root's.
 func OpenHome(dir string) (h *Home, created bool, err error) {
 	if err := makeDir(dir); err != nil {
+		return nil, false, err
+	}
+	if err := checkOwner(dir); err != nil {
 		return nil, false, err
 	}
 	h = &Home{Dir: dir}
