@@ -72,6 +72,9 @@ func (a *Authority) Renew(ctx context.Context) (changed bool, err error) {
 // due reports whether less than 1/part of g's life is left.
 func due(g *generation, now time.Time, part time.Duration) bool {
 	life := g.signer.NotAfter.Sub(g.signer.NotBefore)
+	if g.signer == g.anchor { // a root of ours, which is younger than it says
+		life -= backdate
+	}
 	return g.signer.NotAfter.Sub(now) <= life/part
 }
 

@@ -86,6 +86,33 @@ func TestRenew(t *testing.T) {
 	})
 }
 
+// A root of any lifetime is replaced at the same parts of it, and not before: that
+// its certificate is valid from a while ago makes it no older.
+func TestRenewOfAnyLifetime(t *testing.T) {
+	for _, lifetime := range []time.Duration{10 * time.Second, 59 * time.Second, 2 * time.Minute, time.Hour, 365 * day} {
+		t.Run(lifetime.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAuthority(t, func(c *ca.Config) { c.Lifetime = lifetime })
+				first := a.RootPEM()
+				for _, step := range []struct {
+					sleep   time.Duration // tenths of the lifetime
+					changed bool
+					roots   int
+				}{{0, false, 1}, {6, false, 1}, {1, true, 2}, {0, false, 2}, {1, false, 2}, {1, true, 2}, {0, false, 2}, {2, true, 1}, {0, false, 1}} {
+					time.Sleep(step.sleep * lifetime / 10)
+					renew(t, a, step.changed)
+					if got := len(rootsOf(t, a.RootPEM())); got != step.roots {
+						t.Fatalf("%d roots after another %d tenths, want %d", got, step.sleep, step.roots)
+					}
+				}
+				if bytes.Contains(a.RootPEM(), first) {
+					t.Error("the first root is published after its end")
+				}
+			})
+		})
+	}
+}
+
 // Nobody called Renew in time: the machine slept.
 func TestRenewAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -721,7 +721,7 @@ func TestSidecarRenewsItsAuthority(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.login(exampleDefinition, "example")
-	config := file(t, t.TempDir(), "proxy.yaml", "ca_lifetime: 30s\n")
+	config := file(t, t.TempDir(), "proxy.yaml", "ca_lifetime: 12s\n")
 	s := w.serve("--config", config, "--ca-dir", filepath.Join(t.TempDir(), "ca"))
 	before := readFile(t, s.bundle)
 	client := s.client()
