@@ -224,19 +224,31 @@ func (e *engine) stop(ctx context.Context) {
 	e.stopWatch()
 }
 
+// passwordElsewhere is what to do with a password of the upstream proxy.
+const passwordElsewhere = "a user and password go into HTTPS_PROXY, or into upstream_proxy in the file of authsome proxy --config"
+
+// checkUpstreamFlag refuses a value of --upstream-proxy that holds a secret: every
+// user of the machine can read a command line.
+func checkUpstreamFlag(flag string) error {
+	if u, err := url.Parse(flag); err != nil || u.User == nil {
+		return nil // what is no URL is refused where it is used
+	}
+	return &fault{code: "Usage", exit: exitUsage, msg: "--upstream-proxy: every user of this machine can read a user and password there", hint: passwordElsewhere}
+}
+
 // upstreamProxy returns how origins are reached: through the proxy that was
 // named, or as the parent's environment says.
-func upstreamProxy(flag string, getenv func(string) string) (func(*url.URL) (*url.URL, error), error) {
+func upstreamProxy(named string, getenv func(string) string) (func(*url.URL) (*url.URL, error), error) {
 	either := func(name string) string {
 		if v := getenv(strings.ToLower(name)); v != "" {
 			return v
 		}
 		return getenv(name)
 	}
-	if flag != "" {
-		u, err := url.Parse(flag)
+	if named != "" {
+		u, err := url.Parse(named)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
-			return nil, &fault{code: "Usage", exit: exitUsage, msg: "--upstream-proxy: want http://, https:// or socks5:// and host:port", hint: "credentials go in its userinfo; or set HTTPS_PROXY"}
+			return nil, &fault{code: "Usage", exit: exitUsage, msg: "--upstream-proxy: want http://, https:// or socks5:// and host:port", hint: passwordElsewhere}
 		}
 		return func(*url.URL) (*url.URL, error) { return u, nil }, nil
 	}

@@ -59,7 +59,7 @@ credentials: logins that need nobody, from mounted files.`,
 	flags.StringVar(&set.TokenFile, "token-file", "", "clients need the token in this file; it is made when there is none")
 	flags.StringVar(&set.Egress, "egress", set.Egress, "hosts without a credential: allow or deny")
 	flags.StringArrayVar(&set.AllowHost, "allow-host", nil, "with --egress deny, allow this host: host, host:port or *.domain (repeatable)")
-	flags.StringVar(&set.UpstreamProxy, "upstream-proxy", "", "reach origins through this proxy (default: HTTPS_PROXY and NO_PROXY)")
+	flags.StringVar(&set.UpstreamProxy, "upstream-proxy", "", "reach origins through this proxy; one with a password goes into HTTPS_PROXY or --config (default: HTTPS_PROXY and NO_PROXY)")
 	var grants grantFlags
 	addGrantFlags(cmd, &grants)
 	cmd.PreRun = func(*cobra.Command, []string) { set.Provider, set.Connection = grants.providers, grants.connections }
@@ -72,6 +72,9 @@ credentials: logins that need nobody, from mounted files.`,
 func (f *proxyFlags) load(cmd *cobra.Command) func() (sidecarConfig, error) {
 	return func() (sidecarConfig, error) {
 		cfg := defaultSidecar()
+		if err := checkUpstreamFlag(f.set.UpstreamProxy); err != nil {
+			return cfg, err
+		}
 		if f.config != "" {
 			if err := readConfig(f.config, &cfg); err != nil {
 				return cfg, err

@@ -64,7 +64,7 @@ command's, or 128+n when signal n ended it.`,
 	flags.StringArrayVar(&f.allow, "allow-host", nil, "with --egress deny, allow this host: host, host:port or *.domain; with --isolate, this machine too (repeatable)")
 	flags.BoolVar(&f.isolate, "isolate", false, "give the command a network that leads to the proxy alone, and hide the authsome home from it (Linux)")
 	flags.StringVar(&f.metricsAddr, "metrics-addr", "", "serve Prometheus metrics on this address")
-	flags.StringVar(&f.upstream, "upstream-proxy", "", "reach origins through this proxy (default: HTTPS_PROXY and NO_PROXY)")
+	flags.StringVar(&f.upstream, "upstream-proxy", "", "reach origins through this proxy; one with a password goes into HTTPS_PROXY (default: HTTPS_PROXY and NO_PROXY)")
 	cmd.RegisterFlagCompletionFunc("egress", cobra.FixedCompletions([]string{"allow", "deny"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -85,6 +85,9 @@ func ownFailure(err error) error {
 }
 
 func (a *app) run(ctx context.Context, f runFlags, argv []string) error {
+	if err := checkUpstreamFlag(f.upstream); err != nil {
+		return err
+	}
 	path, err := lookCommand(argv[0])
 	if err != nil {
 		return err
