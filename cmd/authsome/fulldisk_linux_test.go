@@ -112,6 +112,52 @@ func TestFullDisk(t *testing.T) {
 	w.private()
 }
 
+// TestInitOnAFullDisk runs out of space at each step of an init. Once there is room
+// another one makes the rest, says so, and it is on record once.
+func TestInitOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := newFullDisk(t, w)
+	failed, unfinished := 0, 0
+	for pages := int64(0); ; pages++ {
+		w.home = filepath.Join(d.dir, fmt.Sprint("home", pages))
+		d.fill()
+		info, err := os.Stat(d.ballast())
+		if err == nil {
+			err = os.Truncate(d.ballast(), info.Size()-pages*4096)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := w.authsome("init")
+		d.free()
+		if first.code != 0 {
+			failed++
+			if _, err := os.Stat(filepath.Join(w.home, "version")); err == nil {
+				unfinished++
+			}
+			if again := w.must("init"); !strings.Contains(again.stderr, "Created "+w.home) {
+				t.Errorf("after %d pages: %s", pages, again.stderr)
+			}
+		}
+		if again := w.must("init"); !strings.Contains(again.stderr, "exists already") {
+			t.Errorf("after %d pages, once more: %s", pages, again.stderr)
+		}
+		if got := strings.Count(w.must("log", "--event", "init").stdout, " init "); got != 1 {
+			t.Errorf("after %d pages it is on record %d times", pages, got)
+		}
+		if err := os.RemoveAll(w.home); err != nil {
+			t.Fatal(err)
+		}
+		if first.code == 0 {
+			break
+		}
+	}
+	if failed < 4 || unfinished < 2 {
+		t.Errorf("%d inits failed, %d of them after something was made: not at each step", failed, unfinished)
+	}
+}
+
 // asks asks the API again and again, on one connection: "full" until it is
 // refused, and then once for each line.
 const asks = `
