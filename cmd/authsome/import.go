@@ -51,7 +51,7 @@ SOURCE is one of:
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return a.importFrom(cmd.Context(), args[0], f) },
 	}
-	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask; needed with --json")
 	cmd.Flags().BoolVar(&f.force, "force", false, "replace connections that are valid")
 	cmd.Flags().StringVar(&f.connection, "connection", "", "name of the connections (default: each provider's default one)")
 	return cmd
@@ -85,6 +85,9 @@ func (a *app) importFrom(ctx context.Context, source string, f importFlags) erro
 	if err != nil {
 		return importError(source, err)
 	}
+	if a.json && !f.yes && len(found) > 0 {
+		return a.unasked("nothing was imported")
+	}
 	done, left := []imported{}, []notImported{}
 	for _, s := range skipped {
 		left = append(left, notImported{s.Provider, where(s.Where, s.Variable, s.Line), s.Reason})
@@ -96,7 +99,7 @@ func (a *app) importFrom(ctx context.Context, source string, f importFlags) erro
 			one.Connection = f.connection
 		}
 		at := where(one.Where, one.Variable, one.Line)
-		if !f.yes && !a.json && !a.wanted(ask, one, at) {
+		if !f.yes && !a.wanted(ask, one, at) {
 			left = append(left, notImported{one.Provider, at, "not wanted"})
 			continue
 		}

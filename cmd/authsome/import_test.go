@@ -36,7 +36,7 @@ func TestImportFromThePredecessor(t *testing.T) {
 	if r := w.run(w.command(nil, "register", "-", "--yes"), exampleDefinition); r.code != 0 {
 		t.Fatal(r.stderr)
 	}
-	r = w.run(w.command(nil, "import", old, "--json"), "")
+	r = w.run(w.command(nil, "import", old, "--json", "--yes"), "")
 	var got struct {
 		Imported []struct{ Provider, Connection, Status string }
 		Skipped  []struct{ Provider, Where, Reason string }
