@@ -265,9 +265,10 @@ var scenarios = map[string][]invocation{
 		{outcome: "no-argument", run: "completion", code: 2}, unknownFlag("completion bash"),
 	},
 	"import": {
-		register, {outcome: "success", run: "import keys.env"}, {outcome: "connected-already", run: "import keys.env"},
+		register, {outcome: "not-asked", run: "import keys.env", code: 2},
+		{outcome: "success", run: "import keys.env --yes"}, {outcome: "connected-already", run: "import keys.env --yes"},
 		{outcome: "nothing", run: "import nothing.env", code: 5}, {outcome: "no-such-file", run: "import nowhere.env", code: 5},
-		{outcome: "wrong-shape", run: "import wrong.env", code: 4}, {outcome: "no-gh", run: "import gh", code: 5},
+		{outcome: "wrong-shape", run: "import wrong.env --yes", code: 4}, {outcome: "no-gh", run: "import gh", code: 5},
 		{outcome: "no-argument", run: "import", code: 2}, unknownFlag("import keys.env"), storeUnavailable("import keys.env"),
 	},
 	"scan": {
