@@ -15,22 +15,39 @@ import (
 // root. It reads /proc and is only asked about clients that did not
 // authenticate, such as a JVM, which cannot.
 func ProcessTree(root int) func(client, proxy net.Addr) bool {
-	return func(client, proxy net.Addr) bool {
-		inode, err := socketInode(client, proxy)
-		if err != nil {
-			return false
-		}
-		return heldBelow(root, inode)
-	}
+	return (&processTree{root: root, user: os.Geteuid(), holds: heldBelow}).admits
 }
 
-// socketInode finds the client's end of a loopback connection in the kernel's
+// processTree admits what the processes below root connect.
+type processTree struct {
+	root  int
+	user  int                               // whose descriptors we can look at; 0 is everybody's
+	holds func(root int, inode string) bool // looks through all descriptors below root
+}
+
+// admits asks the socket's user first: what another user has opened costs no look
+// at every process, however often they try.
+func (t *processTree) admits(client, proxy net.Addr) bool {
+	s, err := lookUpSocket(client, proxy)
+	if err != nil || t.user != 0 && s.user != t.user {
+		return false
+	}
+	return t.holds(t.root, s.inode)
+}
+
+// socket is an entry of the kernel's socket table.
+type socket struct {
+	inode string
+	user  int // who made it
+}
+
+// lookUpSocket finds the client's end of a loopback connection in the kernel's
 // socket table (proc(5), /proc/net/tcp).
-func socketInode(client, proxy net.Addr) (string, error) {
+func lookUpSocket(client, proxy net.Addr) (socket, error) {
 	c, ok1 := client.(*net.TCPAddr)
 	s, ok2 := proxy.(*net.TCPAddr)
 	if !ok1 || !ok2 {
-		return "", fmt.Errorf("not TCP")
+		return socket{}, fmt.Errorf("not TCP")
 	}
 	for _, table := range []struct {
 		file string
@@ -40,27 +57,31 @@ func socketInode(client, proxy net.Addr) (string, error) {
 		if local == "" || remote == "" {
 			continue
 		}
-		if inode := findSocket(table.file, local, remote); inode != "" {
-			return inode, nil
+		if found, ok := findSocket(table.file, local, remote); ok {
+			return found, nil
 		}
 	}
-	return "", os.ErrNotExist
+	return socket{}, os.ErrNotExist
 }
 
-func findSocket(file, local, remote string) string {
+func findSocket(file, local, remote string) (found socket, ok bool) {
 	f, err := os.Open(file)
 	if err != nil {
-		return ""
+		return socket{}, false
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
+		if !bytes.Contains(lines.Bytes(), []byte(local)) { // most lines, without taking them apart
+			continue
+		}
 		field := strings.Fields(lines.Text())
 		if len(field) > 9 && field[1] == local && field[2] == remote && field[9] != "0" {
-			return field[9]
+			user, err := strconv.Atoi(field[7])
+			return socket{field[9], user}, err == nil
 		}
 	}
-	return ""
+	return socket{}, false
 }
 
 // encode4 writes an address as the kernel prints it: the 32-bit word in host

@@ -68,3 +68,47 @@ func TestProcessTree(t *testing.T) {
 		t.Errorf("the root itself: got %v, %v", resp, err)
 	}
 }
+
+// Who another user's socket belongs to is not asked of every process: the table
+// of sockets says whose it is, and a flood of theirs stays cheap.
+func TestProcessTreeAsksTheSocketsUserFirst(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	raw, err := client.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var link string
+	if err := raw.Control(func(fd uintptr) { link, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)) }); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const root, another = 42, 54321
+	for _, test := range []struct {
+		name   string
+		user   int
+		looked bool
+	}{{"its user", os.Geteuid(), true}, {"root", 0, true}, {"another user", another, false}} {
+		var asked []string
+		admits := proxy.TrustPeerOf(root, test.user, func(root int, inode string) bool {
+			asked = append(asked, fmt.Sprintf("%d socket:[%s]", root, inode))
+			return true
+		})
+		if got := admits(client.LocalAddr(), client.RemoteAddr()); got != test.looked {
+			t.Errorf("%s: admitted %v, want %v", test.name, got, test.looked)
+		}
+		if want := fmt.Sprintf("%d %s", root, link); test.looked && (len(asked) != 1 || asked[0] != want) || !test.looked && len(asked) > 0 {
+			t.Errorf("%s: descriptors were looked through for %q, want %q: %v", test.name, asked, want, test.looked)
+		}
+	}
+}
