@@ -15,6 +15,8 @@ const (
 	// addressesKept is how long an address counts after the resolver last gave
 	// it: hosts with many addresses give some at a time.
 	addressesKept = time.Hour
+	// addressesRetry is how long a resolver that did not answer is left alone.
+	addressesRetry = 2 * time.Second
 	// lookups at once.
 	lookups = 16
 )
@@ -23,14 +25,14 @@ const (
 // as far as they have one name: the hosts of a wildcard cannot be listed, and
 // the domain's own addresses stand for them.
 type addressBook struct {
-	refreshing sync.Mutex // held while names are looked up
-
-	mu    sync.Mutex // guards hosts
+	mu    sync.Mutex // guards all below
 	hosts map[string]*hostAddresses
+	round chan struct{} // closed once the lookups under way are over; nil: there are none
 }
 
 type hostAddresses struct {
-	asked time.Time
+	tried time.Time                // when the resolver was last asked, or gave up
+	asked time.Time                // when it last answered
 	known bool                     // the resolver has answered, if only that there is no such name
 	seen  map[netip.Addr]time.Time // when the resolver last gave it
 }
@@ -39,7 +41,7 @@ type hostAddresses struct {
 // routed to. It says so too, with an empty name, when that cannot be found out.
 func (b *addressBook) covers(ctx context.Context, p *Proxy, dst netip.AddrPort) (host string, covered bool) {
 	hosts := p.cfg.Injector.Table().Hosts()
-	b.refresh(ctx, p.resolver(), hosts)
+	b.refresh(ctx, p, hosts)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	oldest := time.Now().Add(-addressesKept)
@@ -74,14 +76,42 @@ func (p *Proxy) resolver() resolver {
 	}
 }
 
-// refresh looks up the hosts whose addresses are not fresh, and forgets those
-// that are no longer asked for.
-func (b *addressBook) refresh(ctx context.Context, resolve resolver, hosts []string) {
-	b.refreshing.Lock()
-	defer b.refreshing.Unlock()
+// refresh has the hosts looked up whose addresses are not fresh, and forgets those
+// that are no longer asked for. It waits until that is done or ctx ends. Whoever
+// comes while lookups are under way waits for those: a resolver that does not
+// answer is asked by one, and not by each client after the other.
+func (b *addressBook) refresh(ctx context.Context, p *Proxy, hosts []string) {
+	for {
+		b.mu.Lock()
+		round := b.round
+		if round == nil {
+			stale := b.stale(hosts)
+			if len(stale) == 0 {
+				b.mu.Unlock()
+				return
+			}
+			round = make(chan struct{})
+			b.round = round
+			go b.lookUp(p, stale)
+		}
+		b.mu.Unlock()
+		select {
+		case <-round:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lookUp asks for the hosts' addresses, for as long as one client would wait. It
+// outlives the client that began it, as others may wait for it by then.
+func (b *addressBook) lookUp(p *Proxy, hosts []string) {
+	ctx, cancel := context.WithTimeout(p.ctx, p.limits.RequestHeader)
+	defer cancel()
+	resolve := p.resolver()
 	limit := make(chan struct{}, lookups)
 	var all sync.WaitGroup
-	for _, host := range b.stale(hosts) {
+	for _, host := range hosts {
 		limit <- struct{}{}
 		all.Go(func() {
 			defer func() { <-limit }()
@@ -90,12 +120,16 @@ func (b *addressBook) refresh(ctx context.Context, resolve resolver, hosts []str
 		})
 	}
 	all.Wait()
-}
-
-func (b *addressBook) stale(hosts []string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	fresh := time.Now().Add(-addressesFresh)
+	close(b.round)
+	b.round = nil
+}
+
+// stale returns those of the hosts that are to be looked up, and marks them as
+// tried. The caller holds b.mu.
+func (b *addressBook) stale(hosts []string) []string {
+	now := time.Now()
 	next := make(map[string]*hostAddresses, len(hosts))
 	var stale []string
 	for _, host := range hosts {
@@ -107,7 +141,8 @@ func (b *addressBook) stale(hosts []string) []string {
 			h = &hostAddresses{seen: map[netip.Addr]time.Time{}}
 		}
 		next[host] = h
-		if h.asked.Before(fresh) {
+		if now.Sub(h.asked) > addressesFresh && now.Sub(h.tried) > addressesRetry {
+			h.tried = now
 			stale = append(stale, host)
 		}
 	}
@@ -123,9 +158,10 @@ func (b *addressBook) note(host string, addrs []netip.Addr, err error) {
 		return
 	}
 	now := time.Now()
+	h.tried = now
 	var dns *net.DNSError
 	if err != nil && !(errors.As(err, &dns) && dns.IsNotFound) {
-		return // what was known still is, and the next connection asks again
+		return // what was known still is, and a later connection asks again
 	}
 	h.asked, h.known = now, true
 	for addr, at := range h.seen {
