@@ -29,6 +29,12 @@ func forwarded(isolated bool) []os.Signal {
 // foreground process group, and so to the child already. Passing it on would
 // make one Ctrl-C two. To be stopped or continued twice is the same as once, so
 // those signals are always passed on.
+//
+// Go does not tell who sent a signal (si_code), so one that another process sends
+// to us alone, while we are in the foreground, is taken for the terminal's. To
+// pass it on would be worse: many programs quit at the second Ctrl-C without
+// tidying up. Whoever means the command can signal the group, as the terminal
+// does, or send SIGTERM.
 func fromTerminal(sig os.Signal) bool {
 	switch sig {
 	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH:
