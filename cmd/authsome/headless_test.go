@@ -249,3 +249,21 @@ func TestBrowserThatDoesNotStart(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stderr.String())
 	}
 }
+
+// A secret that was given as an argument is refused, and not repeated to whatever
+// keeps what is said.
+func TestSecretAsAnArgumentIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, args := range [][]string{{"login", "openai", canary}, {"vault", "rekey", canary}, {"vault", "rekey", "--mode", "passphrase", canary}} {
+		for _, args := range [][]string{args, append([]string{"--json"}, args...)} {
+			r := w.authsome(args...)
+			if r.code != 2 || !strings.Contains(r.stdout+r.stderr, "--secret-file") {
+				t.Errorf("%v: exit %d: %s%s", args, r.code, r.stdout, r.stderr)
+			}
+			if strings.Contains(r.stdout+r.stderr, canary) {
+				t.Errorf("%v repeats the secret: %s%s", args, r.stdout, r.stderr)
+			}
+		}
+	}
+}

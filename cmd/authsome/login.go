@@ -44,7 +44,7 @@ secret, and keeps them.`,
   pass show openai | authsome login openai --secret-file -
   authsome login jira --base-url https://example.atlassian.net
   authsome login github --flow device_code --scopes repo`,
-		Args: exactArgs("PROVIDER"),
+		Args: secretlessArgs("PROVIDER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.callbackPort < 0 || f.callbackPort > 65535 {
 				return usageError(cmd, fmt.Errorf("--callback-port %d: want 1 to 65535", f.callbackPort))

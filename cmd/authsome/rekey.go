@@ -30,7 +30,7 @@ type rekeyFlags struct {
 
 func newRekey(a *app) *cobra.Command {
 	var f rekeyFlags
-	cmd := &cobra.Command{Use: "rekey", Short: "Change how the vault is locked, or its data key", Args: exactArgs(),
+	cmd := &cobra.Command{Use: "rekey", Short: "Change how the vault is locked, or its data key", Args: secretlessArgs(),
 		Long: `Change where the key-encryption key comes from (--mode local_key, keyring,
 passphrase or env), replace the data key and encrypt everything anew
 (--new-data-key), or both. With --mode passphrase or env the new secret comes from

@@ -112,6 +112,18 @@ func subcommands(cmd *cobra.Command) (names []string) {
 // exactArgs is cobra.ExactArgs with an error that names what is missing.
 func exactArgs(names ...string) cobra.PositionalArgs { return numberOfArgs(len(names), names) }
 
+// secretlessArgs is exactArgs for a command that somebody may hand a secret: one
+// argument too many is not repeated.
+func secretlessArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return &fault{code: "Usage", exit: exitUsage, msg: nameOf(cmd) + ": an argument too many; a secret is never one, since every user can read it there",
+				hint: "give a secret with --secret-file, which takes - for stdin"}
+		}
+		return exactArgs(names...)(cmd, args)
+	}
+}
+
 // atMostArgs is exactArgs with arguments that may be left away.
 func atMostArgs(names ...string) cobra.PositionalArgs { return numberOfArgs(0, names) }
 
