@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
@@ -45,3 +47,25 @@ func PlainTarget(target string) (u url.URL, ok bool) {
 }
 
 func RequestTarget(target string) (*url.URL, error) { return requestTarget("GET", target) }
+
+// StreamsAllowed is how many streams a connection to an origin takes, once it has
+// said all this, which is read in pieces.
+func StreamsAllowed(said []byte, size int) int {
+	c := &h2Conn{host: &originHost{}, limit: 1}
+	s := &settingsConn{Conn: readOnly{r: bytes.NewReader(said)}, of: c}
+	for p := make([]byte, size); ; {
+		if _, err := s.Read(p); err != nil {
+			return c.limit
+		}
+	}
+}
+
+type readOnly struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c readOnly) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// NeverSent is what an error of net/http's HTTP/2 client is taken for.
+func NeverSent(err error) bool { return neverSent(err) }

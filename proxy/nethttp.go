@@ -6,12 +6,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"sync/atomic"
 )
 
 // plainTrip sends a request over plaintext HTTP.
 func (x *exchange) plainTrip(ctx context.Context, out *http.Request) (*http.Response, error) {
 	if x.c.transport != nil {
-		return x.overTransport(ctx, x.c.transport, out)
+		return x.overTransport(ctx, x.c.transport, out, nil)
 	}
 	if x.p.forbidden(x.target) {
 		return nil, errForbidden
@@ -25,40 +26,44 @@ func (x *exchange) plainTrip(ctx context.Context, out *http.Request) (*http.Resp
 			ctx = guard(ctx)
 		}
 	}
-	return x.overTransport(ctx, x.p.transport, out)
+	return x.overTransport(ctx, x.p.transport, out, nil)
 }
 
 // overTransport sends a request by net/http: plain ones, and those to origins
-// that chose HTTP/2.
-func (x *exchange) overTransport(ctx context.Context, t *http.Transport, out *http.Request) (*http.Response, error) {
+// that chose HTTP/2, with a stream of conn. That is released with the answer's
+// body; without an answer it is the caller's still.
+func (x *exchange) overTransport(ctx context.Context, by http.RoundTripper, out *http.Request, conn *h2Conn) (*http.Response, error) {
 	x.lend()
 	ctx, cancel := context.WithCancel(ctx)
-	end := func() bool { defer cancel(); return x.cancel.off() }
-	if !x.cancel.on(&trip{x, cancel}) {
+	t := &trip{x: x, cancel: cancel, news: news{x: x}}
+	if !x.cancel.on(t) {
 		cancel()
 	}
-	news := &news{x: x}
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-		return news.add(status, http.Header(h))
-	}})
-	resp, err := t.RoundTrip(absolute(ctx, out, x.scheme, x.target))
-	news.end(err == nil)
+	t.trace.Got1xxResponse = func(status int, h textproto.MIMEHeader) error { return t.news.add(status, http.Header(h)) }
+	resp, err := by.RoundTrip(absolute(httptrace.WithClientTrace(ctx, &t.trace), out, x.scheme, x.target))
+	t.news.end(err == nil)
 	if err != nil {
-		end()
+		t.end()
 		return nil, err
 	}
+	t.ReadCloser, t.conn = resp.Body, conn
 	if rw, ok := resp.Body.(io.ReadWriteCloser); ok {
-		resp.Body = &endingConn{rw, end}
+		resp.Body = &tripConn{rw, t}
 	} else {
-		resp.Body = &endingBody{resp.Body, end}
+		resp.Body = t
 	}
 	return resp, nil
 }
 
-// trip is a request in net/http's hands.
+// trip is a request in net/http's hands, and then its answer's body.
 type trip struct {
+	io.ReadCloser
 	x      *exchange
+	conn   *h2Conn // that it has a stream of, or nil
 	cancel context.CancelFunc
+	news   news
+	trace  httptrace.ClientTrace
+	over   atomic.Bool
 }
 
 // abort implements aborter. Once there is an answer, the transport only looks at
@@ -68,26 +73,32 @@ func (t *trip) abort() {
 	t.x.stopBody()
 }
 
-// endingBody ends its request's context when it is closed.
-type endingBody struct {
-	io.ReadCloser
-	end func() bool
-}
-
 // Close implements io.Closer.
-func (b *endingBody) Close() error {
-	defer b.end()
-	return b.ReadCloser.Close()
+func (t *trip) Close() error {
+	defer t.end()
+	return t.ReadCloser.Close()
 }
 
-// endingConn does the same for an upgraded connection.
-type endingConn struct {
+// end gives up what the request had.
+func (t *trip) end() {
+	if t.over.Swap(true) {
+		return
+	}
+	t.x.cancel.off()
+	t.cancel()
+	if t.conn != nil {
+		t.conn.release()
+	}
+}
+
+// tripConn is an upgraded connection.
+type tripConn struct {
 	io.ReadWriteCloser
-	end func() bool
+	trip *trip
 }
 
 // Close implements io.Closer.
-func (b *endingConn) Close() error {
-	defer b.end()
-	return b.ReadWriteCloser.Close()
+func (c *tripConn) Close() error {
+	defer c.trip.end()
+	return c.ReadWriteCloser.Close()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -15,12 +14,12 @@ import (
 
 // origins are the pooled connections to TLS origins. HTTP/1.1 is spoken here,
 // in the goroutine of the request: net/http's transport would hand every
-// request and every answer between three goroutines. Origins that choose
-// HTTP/2 are left to net/http.
+// request and every answer between three goroutines. Connections to origins that
+// choose HTTP/2 are spoken on by net/http, and pooled in originh2.go.
 type origins struct {
 	p     *Proxy
-	h2    *http.Transport
-	mu    sync.RWMutex // guards hosts
+	h2    *http.Transport // makes HTTP/2 connections, and keeps none
+	mu    sync.RWMutex    // guards hosts
 	hosts map[injector.Target]*originHost
 }
 
@@ -28,34 +27,28 @@ type origins struct {
 type originHost struct {
 	target injector.Target
 	config *tls.Config
-	h2     atomic.Bool // the origin was last seen to choose HTTP/2
-	plain  atomic.Bool // the origin takes no extended CONNECT
+	spoken atomic.Int32 // what the origin was last seen to choose, as below
+	plain  atomic.Bool  // the origin takes no extended CONNECT
 
 	mu      sync.Mutex // guards all below
 	idle    []*originConn
-	handoff []handed  // HTTP/2 connections on their way to net/http
+	h2      h2Pool
 	used    time.Time // when a connection was last asked for or given back
 	dropped bool      // no longer in origins: nobody would find what is put here
 }
 
-// handed is a connection that net/http is to have. Of many that are made at once
-// it wants a few.
-type handed struct {
-	net.Conn
-	since time.Time
-}
-
-// handoffFor is how long such a connection is taken for open: nobody watches it.
-const handoffFor = 5 * time.Second
+const (
+	spokenUnknown = iota
+	spokenH1
+	spokenH2
+)
 
 // idlePerHost bounds the idle connections to one host.
 const idlePerHost = 512
 
 func newOrigins(p *Proxy) *origins {
 	o := &origins{p: p, hosts: make(map[injector.Target]*originHost)}
-	o.h2 = p.newTransport()
-	o.h2.Proxy = nil // dialTarget goes through the upstream proxy
-	o.h2.DialTLSContext = o.dialForH2
+	o.h2 = speakH2(p.newTransport())
 	go o.sweep(p.ctx)
 	return o
 }
@@ -91,53 +84,40 @@ func (o *origins) roundTrip(ctx context.Context, x *exchange, out *http.Request)
 		out = asUpgrade(out)
 	}
 	// An upgrade needs HTTP/1.1 (RFC 9113 section 8.6).
-	upgrade := x.protocol == "websocket" || x.protocol == "upgrade"
+	a := attempts{h1Only: x.protocol == "websocket" || x.protocol == "upgrade"}
 	for {
-		if h.h2.Load() && !upgrade {
-			h.touch()
-			return x.overTransport(ctx, o.h2, out)
-		}
-		c := h.take(x.sent)
-		if c == nil {
-			var err error
-			if c, err = h.connect(ctx, x, upgrade); err != nil {
-				return nil, err
-			}
-			if c == nil { // the origin chose HTTP/2
-				continue
-			}
-		}
-		resp, again, err := c.exchange(x, out)
-		if again {
+		h1, h2, err := h.find(ctx, x, &a)
+		var resp *http.Response
+		var again bool
+		switch {
+		case err != nil:
+			return nil, err
+		case h2 != nil:
+			resp, again, err = h2.exchange(ctx, x, out, &a)
+		case h1 != nil:
+			resp, again, err = h1.exchange(x, out)
+		default:
 			continue
 		}
-		return resp, err
+		if !again {
+			return resp, err
+		}
 	}
 }
 
-// touch keeps the host from being forgotten.
-func (h *originHost) touch() {
-	h.mu.Lock()
-	h.used = time.Now()
-	h.mu.Unlock()
-}
-
-// dialForH2 gives net/http the connection that chose HTTP/2, or a new one.
-func (o *origins) dialForH2(ctx context.Context, _, address string) (net.Conn, error) {
-	t, err := injector.ParseTarget(address, 443)
-	if err != nil {
-		return nil, err
+// find returns a connection for one exchange, or neither when it is worth
+// looking again.
+func (h *originHost) find(ctx context.Context, x *exchange, a *attempts) (*originConn, *h2Conn, error) {
+	if a.h1Only || h.spoken.Load() == spokenH1 {
+		if c := h.take(x.sent); c != nil {
+			return c, nil, nil
+		}
+		return h.connect(ctx, x, a.h1Only)
 	}
-	h := o.host(t)
-	h.mu.Lock()
-	if n := len(h.handoff); n > 0 && time.Since(h.handoff[n-1].since) < handoffFor { // the newest is last
-		c := h.handoff[n-1].Conn
-		h.handoff = h.handoff[:n-1]
-		h.mu.Unlock()
-		return c, nil
+	if c := h.pick(x.sent, a.not); c != nil {
+		return nil, c, nil
 	}
-	h.mu.Unlock()
-	return h.dial(ctx, o.p, h.config)
+	return h.join(ctx, x, a)
 }
 
 // take returns an idle connection that is still open, or nil.
@@ -163,8 +143,8 @@ func (h *originHost) take(now time.Time) *originConn {
 	}
 }
 
-// connect returns a new connection, nil when the origin chose HTTP/2.
-func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*originConn, error) {
+// connect returns a new connection, of the kind that the origin chose.
+func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*originConn, *h2Conn, error) {
 	config := h.config
 	if h1Only {
 		config = config.Clone()
@@ -172,27 +152,25 @@ func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*or
 	}
 	ctx, end := x.cancel.context(ctx)
 	tc, err := h.dial(ctx, x.p, config)
-	if !end() && err == nil {
-		tc.Close()
+	if gone := ctx.Err() != nil; !end() || gone {
+		if err == nil {
+			tc.Close()
+		}
 		err = context.Canceled
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
-		h.mu.Lock()
-		if h.dropped {
-			tc.Close()
-		} else {
-			h.handoff = append(h.handoff, handed{tc, time.Now()})
-		}
-		h.mu.Unlock()
-		h.h2.Store(true)
-		return nil, nil
+		c, err := x.p.origins.newH2Conn(h, tc)
+		return nil, c, err
+	}
+	if !h1Only {
+		h.spoken.Store(spokenH1)
 	}
 	c := &originConn{host: h, p: x.p, nc: tc}
 	c.takeBuffers()
-	return c, nil
+	return c, nil, nil
 }
 
 // dial connects and verifies the origin.
@@ -281,37 +259,30 @@ func (o *origins) sweep(ctx context.Context) {
 
 func (o *origins) closeIdle(age time.Duration) {
 	limit := time.Now().Add(-age)
-	var old []*originConn
-	var unclaimed []handed
+	var old []interface{ close() }
 	o.mu.Lock()
 	for t, h := range o.hosts {
 		h.mu.Lock()
 		n := 0 // idle is a stack: the oldest are at the bottom
 		for n < len(h.idle) && !h.idle[n].since.After(limit) {
+			old = append(old, h.idle[n])
 			n++
 		}
-		old = append(old, h.idle[:n]...)
 		h.idle = append([]*originConn(nil), h.idle[n:]...)
-		n = 0
-		for n < len(h.handoff) && !h.handoff[n].since.After(limit) {
-			n++
+		if age == 0 {
+			for _, c := range h.h2.conns {
+				old = append(old, c)
+			}
+			h.h2.conns = nil
 		}
-		if !h.used.After(limit) {
-			h.dropped, n = true, len(h.handoff)
+		if !h.used.After(limit) && h.h2.deserted() {
+			h.dropped = true
 			delete(o.hosts, t)
 		}
-		unclaimed = append(unclaimed, h.handoff[:n]...)
-		h.handoff = append([]handed(nil), h.handoff[n:]...)
 		h.mu.Unlock()
 	}
 	o.mu.Unlock()
 	for _, c := range old {
 		c.close()
-	}
-	for _, c := range unclaimed {
-		c.Close()
-	}
-	if age == 0 {
-		o.h2.CloseIdleConnections()
 	}
 }

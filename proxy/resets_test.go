@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -42,6 +43,11 @@ func h2Origin(answer func(conn int, o *h2Speaker, id uint32, path string)) func(
 				o.reset.Store(uint32(f.ErrCode) + 1)
 			case *http2.MetaHeadersFrame:
 				answer(n, o, f.StreamID, f.PseudoValue("path"))
+			case *http2.DataFrame:
+				o.said.Write(f.Data())
+				if f.StreamEnded() && o.whole != nil {
+					o.whole(f.StreamID)
+				}
 			}
 		}
 	}
@@ -50,7 +56,9 @@ func h2Origin(answer func(conn int, o *h2Speaker, id uint32, path string)) func(
 // h2Speaker is one connection of an h2Origin.
 type h2Speaker struct {
 	fr    *http2.Framer
-	reset atomic.Uint32 // code of the last RST_STREAM, plus one
+	reset atomic.Uint32   // code of the last RST_STREAM, plus one
+	whole func(id uint32) // told when a request's body has ended
+	said  bytes.Buffer    // of bodies
 }
 
 func (o *h2Speaker) head(id uint32, end bool, fields ...string) {

@@ -19,6 +19,12 @@ import (
 	socks "golang.org/x/net/proxy"
 )
 
+// What an HTTP/2 origin may send that nobody has read yet.
+const (
+	streamWindowBytes = 2 << 20
+	connWindowBytes   = 128 << 20
+)
+
 // newTransport returns the pooled transport to origins.
 func (p *Proxy) newTransport() *http.Transport {
 	t := &http.Transport{
@@ -43,10 +49,9 @@ func (p *Proxy) newTransport() *http.Transport {
 			PingTimeout:      15 * time.Second,
 			MaxReadFrameSize: 256 << 10,
 			// A large download is not held back by a small window. Clients
-			// share a connection: what those that do not read leave lying must
-			// not fill the window of all.
-			MaxReceiveBufferPerStream:     2 << 20,
-			MaxReceiveBufferPerConnection: 128 << 20,
+			// share a connection: see streamsPerConn.
+			MaxReceiveBufferPerStream:     streamWindowBytes,
+			MaxReceiveBufferPerConnection: connWindowBytes,
 		},
 	}
 	if p.cfg.UpstreamProxy != nil {
@@ -205,6 +210,7 @@ func withPort(u *url.URL, port string) string {
 // upstreamRefusal turns a failure to reach an origin into its refusal. The
 // cause is for the log: what it says may not be for the client.
 func upstreamRefusal(err error) *Refusal {
+	reset, wasReset := originReset(err)
 	var (
 		dns      *net.DNSError
 		shake    *originTLSError
@@ -221,6 +227,8 @@ func upstreamRefusal(err error) *Refusal {
 		ref.Code, ref.Hint = CodeRequestTimeout, "send the body without long pauses"
 	case isBodyError(err):
 		ref.Code, ref.Detail = CodeBadRequest, "The request's body is malformed, or ended early."
+	case wasReset:
+		ref.Detail, ref.Hint = "The origin reset the request's stream, with "+reset.Code.String()+".", "try again; if it stays so, report it to whoever runs the origin"
 	case errors.Is(err, errHead), errors.Is(err, errHeadTooLarge):
 		ref.Detail, ref.Hint = "The origin's answer is malformed.", "report it to whoever runs the origin"
 	case errors.Is(err, errProxy):
