@@ -37,6 +37,7 @@ type conn struct {
 	token   atomic.Pointer[authenticator] // accepted its last token; nil: came in without
 	tunnel  atomic.Pointer[tunnel]        // that it carries, or nil
 	streams streams                       // the HTTP/2 requests being served
+	resets  *resetConn                    // of an HTTP/2 connection, or nil
 
 	wire      *bulkConn       // below the inside's TLS, or nil
 	transport *http.Transport // for its plaintext requests; nil: the proxy's
@@ -73,6 +74,21 @@ func (c *conn) lendWriter() {
 func (c *conn) takeWriter() {
 	c.bw = writers.Get().(*bufio.Writer)
 	c.bw.Reset(c.rwc)
+}
+
+// lendBuffers and takeBuffers do the same with both buffers, for a connection
+// that somebody else reads and writes.
+func (c *conn) lendBuffers() {
+	c.lendWriter()
+	c.br.Reset(nil)
+	readers.Put(c.br)
+	c.br = nil
+}
+
+func (c *conn) takeBuffers() {
+	c.takeWriter()
+	c.br = readers.Get().(*bufio.Reader)
+	c.br.Reset(c.rwc)
 }
 
 // over starts reading and writing through rwc, which wraps what was used so

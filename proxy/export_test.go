@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+
+	"golang.org/x/net/http2"
 )
 
 // ParseServerName reads the server name off the beginning of a TLS stream. short
@@ -47,6 +49,29 @@ func PlainTarget(target string) (u url.URL, ok bool) {
 }
 
 func RequestTarget(target string) (*url.URL, error) { return requestTarget("GET", target) }
+
+// WriteWithResets writes p in pieces, with the codes of noted streams put in.
+func WriteWithResets(w io.Writer, p []byte, size int, noted map[uint32]http2.ErrCode) error {
+	r := &resetConn{Conn: writeOnly{w: w}}
+	for id, code := range noted {
+		r.note(id, code)
+	}
+	for len(p) > 0 {
+		n := min(size, len(p))
+		if _, err := r.Write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+type writeOnly struct {
+	net.Conn
+	w io.Writer
+}
+
+func (c writeOnly) Write(p []byte) (int, error) { return c.w.Write(p) }
 
 // StreamsAllowed is how many streams a connection to an origin takes, once it has
 // said all this, which is read in pieces.

@@ -194,6 +194,7 @@ func (x *exchange) openExtended(resp *http.Response, origin io.ReadWriteCloser) 
 	err := x.joinExtended(origin)
 	x.finish()
 	if err != nil {
+		x.noteReset(err)
 		return broken
 	}
 	return complete

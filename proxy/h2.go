@@ -30,7 +30,7 @@ func newH2Server(p *Proxy) *h2Server {
 		}),
 		BaseContext: func(net.Listener) context.Context { return p.ctx },
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, nc.(*tls.Conn).NetConn().(*carrier).c)
+			return context.WithValue(ctx, connKey{}, nc.(*resetConn).c)
 		},
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" is for the origin
 		ReadHeaderTimeout:            p.limits.RequestHeader,
@@ -38,7 +38,10 @@ func newH2Server(p *Proxy) *h2Server {
 		MaxHeaderBytes:               p.limits.RequestHeaderBytes,
 		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		Protocols:                    &http.Protocols{},
 	}
+	// What the server gets is the inside of TLS: HTTP/2 was chosen there.
+	s.server.Protocols.SetUnencryptedHTTP2(true)
 	go s.server.Serve(s.feed)
 	return s
 }
@@ -49,8 +52,11 @@ const maxStreams = 250
 // serve returns when the connection has been closed.
 func (s *h2Server) serve(c *conn, inner *tls.Conn) {
 	carrier := inner.NetConn().(*carrier)
+	c.lendBuffers() // the server has its own
+	defer c.takeBuffers()
+	c.resets = &resetConn{Conn: inner, c: c}
 	select {
-	case s.feed.conns <- inner:
+	case s.feed.conns <- c.resets:
 		<-carrier.closed
 	case <-s.feed.done:
 		inner.Close()

@@ -73,6 +73,15 @@ func (t *trip) abort() {
 	t.x.stopBody()
 }
 
+// Read implements io.Reader.
+func (t *trip) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		t.x.noteReset(err)
+	}
+	return n, err
+}
+
 // Close implements io.Closer.
 func (t *trip) Close() error {
 	defer t.end()

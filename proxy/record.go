@@ -64,8 +64,12 @@ func (x *exchange) refuse(ref *Refusal) ending {
 		ref.Provider = x.route.Provider
 	}
 	x.end = time.Now()
+	reset := x.resets(ref)
+	if x.status = ref.Status(); reset {
+		x.status = 0 // that is no answer
+	}
 	e := x.event("refuse", "denied")
-	e.Code, e.Status, e.Provider = string(ref.Code), ref.Status(), ref.Provider
+	e.Code, e.Provider = string(ref.Code), ref.Provider
 	x.p.count(ref, x.target.Host)
 	record := !x.credential.IsZero() // which may have been sent
 	if !record {
@@ -82,9 +86,8 @@ func (x *exchange) refuse(ref *Refusal) ending {
 		}
 		x.p.recorded(ref, err)
 	}
-	x.status = ref.Status()
 	x.measure("refused")
-	if x.cancel.cancelled() && !x.cancel.withdrawn.Load() && !x.wasLate() {
+	if reset || x.cancel.cancelled() && !x.cancel.withdrawn.Load() && !x.wasLate() {
 		return broken // there is nobody left to read it
 	}
 	x.extend()

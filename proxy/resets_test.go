@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"authsome/proxy"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -70,13 +73,21 @@ func (o *h2Speaker) head(id uint32, end bool, fields ...string) {
 	o.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: []byte(b.String()), EndStream: end, EndHeaders: true})
 }
 
-// A stream that the origin resets is reset for an HTTP/2 client, and a cut body
-// for another; streams beside it go on. (PROTOCOL_ERROR is missing: net/http's
-// transport takes it for a wish for a new connection, and tries again.)
+// resetCodes are all of RFC 9113 section 7, and one that is not.
+var resetCodes = []http2.ErrCode{http2.ErrCodeNo, http2.ErrCodeProtocol, http2.ErrCodeInternal, http2.ErrCodeFlowControl,
+	http2.ErrCodeSettingsTimeout, http2.ErrCodeStreamClosed, http2.ErrCodeFrameSize, http2.ErrCodeRefusedStream,
+	http2.ErrCodeCancel, http2.ErrCodeCompression, http2.ErrCodeConnect, http2.ErrCodeEnhanceYourCalm,
+	http2.ErrCodeInadequateSecurity, http2.ErrCodeHTTP11Required, 0x1234}
+
+// A stream that the origin resets is reset for an HTTP/2 client, with the same
+// code, and is a cut body for another; streams beside it go on. Before there is
+// an answer the client gets a refusal, which is recorded; gRPC clients, who map
+// the codes to statuses, get the code and the record says that it was no answer.
 func TestResetsAreCarried(t *testing.T) {
 	t.Parallel()
-	for _, code := range []http2.ErrCode{http2.ErrCodeInternal, http2.ErrCodeCancel, http2.ErrCodeEnhanceYourCalm} {
+	for _, code := range resetCodes {
 		t.Run(code.String(), func(t *testing.T) {
+			t.Parallel()
 			origin := newRawOrigin(t, h2Origin(func(_ int, o *h2Speaker, id uint32, path string) {
 				if path == "/early" {
 					o.fr.WriteRSTStream(id, code)
@@ -92,15 +103,28 @@ func TestResetsAreCarried(t *testing.T) {
 			}), "h2")
 			r := newRig(t, true, whoami, origin.use)
 			h := r.h2(apiHost + ":443")
-			early, late, whole := h.open(true, get("/early")), h.open(true, get("/late")), h.open(true, get("/whole"))
-			if a := h.wait(early); a.reset == nil && a.first("authsome-error") != "upstream_unreachable" {
-				t.Errorf("before the answer: got %+v", a)
-			}
-			if a := h.wait(late); a.status != "200" || a.reset == nil {
-				t.Errorf("within the body: got %+v", a)
+			late, whole := h.open(true, get("/late")), h.open(true, get("/whole"))
+			if a := h.wait(late); a.status != "200" || string(a.body) != "half" || a.reset == nil || *a.reset != code {
+				t.Errorf("within the body: got %+v, reset %v", a, a.reset)
 			}
 			if a := h.wait(whole); a.status != "200" || a.reset != nil || string(a.body) != "half" {
-				t.Errorf("a stream beside them: got %+v", a)
+				t.Errorf("a stream beside it: got %+v", a)
+			}
+			if code != http2.ErrCodeHTTP11Required { // see TestHTTP11Required
+				if a := h.wait(h.open(true, get("/early"))); a.status != "502" || a.first("authsome-error") != "upstream_unreachable" {
+					t.Errorf("before the answer: got %+v", a)
+				}
+				if e := r.event("refuse"); e.Code != "upstream_unreachable" || e.Status != http.StatusBadGateway {
+					t.Errorf("audit: got %+v", e)
+				}
+				early := h.open(true, post("/early", "content-type", "application/grpc+proto"))
+				if a := h.wait(early); a.status != "" || a.reset == nil || *a.reset != code {
+					t.Errorf("before the answer to a gRPC client: got %+v, reset %v", a, a.reset)
+				}
+				if e := r.event("refuse"); e.Code != "upstream_unreachable" || e.Status != 0 || e.Method != http.MethodPost {
+					t.Errorf("audit of the gRPC call: got %+v", e)
+				}
+				r.reaches(2, "authsome_refusals_total", "code=upstream_unreachable")
 			}
 			if h.away != nil {
 				t.Errorf("the connection was ended with %v", *h.away)
@@ -113,6 +137,60 @@ func TestResetsAreCarried(t *testing.T) {
 				t.Errorf("h1 client: got %q and no error", b)
 			}
 		})
+	}
+}
+
+// Of many streams that are reset at once, each with another code, each gets its
+// own.
+func TestResetsAreNotMixedUp(t *testing.T) {
+	t.Parallel()
+	origin := newRawOrigin(t, h2Origin(func(_ int, o *h2Speaker, id uint32, path string) {
+		code, _ := strconv.Atoi(strings.TrimPrefix(path, "/"))
+		o.head(id, false, ":status", "200")
+		o.fr.WriteData(id, false, make([]byte, 100*code))
+		o.fr.WriteRSTStream(id, http2.ErrCode(code))
+	}), "h2")
+	r := newRig(t, true, whoami, origin.use)
+	h := r.h2(apiHost + ":443")
+	streams := map[int]uint32{}
+	for code := range 50 {
+		streams[code] = h.open(true, get(fmt.Sprint("/", code)))
+	}
+	for code, id := range streams {
+		if a := h.wait(id); a.reset == nil || *a.reset != http2.ErrCode(code) || len(a.body) > 100*code {
+			t.Errorf("code %d: got %d bytes, reset %v", code, len(a.body), a.reset)
+		}
+	}
+}
+
+// However what the server writes falls into pieces, the code of a noted stream
+// is put in, and nothing else is changed.
+func TestResetCodesInPieces(t *testing.T) {
+	t.Parallel()
+	write := func(noted, other http2.ErrCode) []byte {
+		var b bytes.Buffer
+		fr := http2.NewFramer(&b, nil)
+		fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 3})
+		fr.WriteData(3, false, []byte{0, 0, 4, 3, 0, 0, 0, 0, 5, 0, 0, 0, 2}) // looks like a frame
+		fr.WriteRSTStream(3, other)
+		fr.WriteRSTStream(5, noted)
+		fr.WriteSettingsAck()
+		fr.WriteRSTStream(5, other) // is noted no more
+		fr.WriteRSTStream(7, noted)
+		fr.WriteData(9, true, nil)
+		return b.Bytes()
+	}
+	sent, want := write(http2.ErrCodeInternal, http2.ErrCodeInternal), write(0x01020304, http2.ErrCodeInternal)
+	for size := 1; size <= len(sent); size++ {
+		before := bytes.Clone(sent)
+		var got bytes.Buffer
+		err := proxy.WriteWithResets(&got, sent, size, map[uint32]http2.ErrCode{5: 0x01020304, 7: 0x01020304})
+		if err != nil || !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("in pieces of %d: got %x, %v, want %x", size, got.Bytes(), err, want)
+		}
+		if !bytes.Equal(sent, before) {
+			t.Fatalf("in pieces of %d: the writer's bytes were changed", size)
+		}
 	}
 }
 
