@@ -27,7 +27,7 @@ func h2Origin(answer func(conn int, o *h2Speaker, id uint32, path string)) func(
 		}
 		o := &h2Speaker{fr: http2.NewFramer(c, c.br)}
 		o.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-		o.fr.WriteSettings()
+		o.fr.WriteSettings(http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
 		for {
 			f, err := o.fr.ReadFrame()
 			if err != nil {
@@ -160,6 +160,22 @@ func TestResetsAreNotMixedUp(t *testing.T) {
 		if a := h.wait(id); a.reset == nil || *a.reset != http2.ErrCode(code) || len(a.body) > 100*code {
 			t.Errorf("code %d: got %d bytes, reset %v", code, len(a.body), a.reset)
 		}
+	}
+}
+
+// A WebSocket on an HTTP/2 stream is reset with the origin's code as well.
+func TestResetOfAWebSocket(t *testing.T) {
+	t.Parallel()
+	origin := newRawOrigin(t, h2Origin(func(_ int, o *h2Speaker, id uint32, _ string) {
+		o.head(id, false, ":status", "200")
+		o.fr.WriteRSTStream(id, http2.ErrCodeEnhanceYourCalm)
+	}), "h2")
+	r := newRig(t, true, whoami, origin.use)
+	h := r.h2(apiHost + ":443")
+	id := h.open(false, []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", apiHost, ":path", "/",
+		"sec-websocket-version", "13"})
+	if a := h.wait(id); a.status != "200" || a.reset == nil || *a.reset != http2.ErrCodeEnhanceYourCalm {
+		t.Errorf("got %+v, reset %v", a, a.reset)
 	}
 }
 
