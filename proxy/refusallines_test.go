@@ -68,9 +68,11 @@ func TestRefusalsCannotFloodTheAuditLog(t *testing.T) {
 		t.Errorf("%d lines record %d refusals", got, flood)
 	}
 	before = len(r.events())
-	if resp, err := r.client(false).Get("https://" + apiHost + "/"); err != nil || resp.StatusCode != http.StatusOK {
+	resp, err := r.client(false).Get("https://" + apiHost + "/")
+	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("got %v, %v", resp, err)
 	}
+	resp.Body.Close()
 	if got := len(r.events()) - before; got != 1 {
 		t.Error("no line records an injection after the flood")
 	}
