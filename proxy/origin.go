@@ -19,6 +19,7 @@ import (
 type origins struct {
 	p     *Proxy
 	h2    *http.Transport // makes HTTP/2 connections, and keeps none
+	grpc  *http.Transport // makes those that a gRPC call comes first on
 	mu    sync.RWMutex    // guards hosts
 	hosts map[injector.Target]*originHost
 }
@@ -48,7 +49,8 @@ const idlePerHost = 512
 
 func newOrigins(p *Proxy) *origins {
 	o := &origins{p: p, hosts: make(map[injector.Target]*originHost)}
-	o.h2 = speakH2(p.newTransport())
+	o.h2, o.grpc = speakH2(p.newTransport()), speakH2(p.newTransport())
+	o.grpc.HTTP2.SendPingTimeout = p.limits.PingGRPC
 	go o.sweep(p.ctx)
 	return o
 }
@@ -162,7 +164,7 @@ func (h *originHost) connect(ctx context.Context, x *exchange, h1Only bool) (*or
 		return nil, nil, err
 	}
 	if tc.ConnectionState().NegotiatedProtocol == "h2" {
-		c, err := x.p.origins.newH2Conn(h, tc)
+		c, err := x.p.origins.newH2Conn(h, tc, isGRPC(x.r.Header))
 		return nil, c, err
 	}
 	if !h1Only {

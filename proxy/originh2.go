@@ -49,17 +49,21 @@ type h2Conn struct {
 func (c *h2Conn) close() { c.cc.Close() }
 
 // newH2Conn begins to speak HTTP/2 and adds the connection to its host's. A
-// stream of it is taken for the caller.
-func (o *origins) newH2Conn(h *originHost, tc *tls.Conn) (*h2Conn, error) {
+// stream of it is taken for the caller, who may be about to call by gRPC.
+func (o *origins) newH2Conn(h *originHost, tc *tls.Conn, grpc bool) (*h2Conn, error) {
 	c := &h2Conn{host: h, streams: 1, limit: 1}
 	h.mu.Lock()
 	if h.h2.streams > 0 { // what it said before, it will say again
 		c.settled, c.limit = true, h.h2.streams
 	}
 	h.mu.Unlock()
+	transport := o.h2
+	if grpc {
+		transport = o.grpc
+	}
 	var err error
 	ctx := context.WithValue(o.p.ctx, handedKey{}, &settingsConn{Conn: tc, of: c})
-	if c.cc, err = o.h2.NewClientConn(ctx, "http", h.target.String()); err != nil {
+	if c.cc, err = transport.NewClientConn(ctx, "http", h.target.String()); err != nil {
 		tc.Close()
 		return nil, err
 	}

@@ -69,6 +69,8 @@ type Limits struct {
 	IdleUpstream       time.Duration // pooled origin connections; 90 s
 	IdleStream         time.Duration // no byte of a body or tunnel in either direction; 10 min
 	IdleUpgrade        time.Duration // the same for WebSocket and other upgrades; 30 min
+	Ping               time.Duration // silence on an HTTP/2 connection to an origin before it is asked whether it is there; 30 s
+	PingGRPC           time.Duration // the same for one that was made for gRPC; 6 min
 }
 
 // Config is what a Proxy needs. Injector, Authority and Audit must be set, and
@@ -203,6 +205,10 @@ func (l Limits) withDefaults() Limits {
 	def(&l.IdleUpstream, 90*time.Second)
 	def(&l.IdleStream, 10*time.Minute)
 	def(&l.IdleUpgrade, 30*time.Minute)
+	def(&l.Ping, 30*time.Second)
+	// gRPC's servers end a connection on which pings come more often than
+	// every five minutes (gRPC proposal A8).
+	def(&l.PingGRPC, 6*time.Minute)
 	return l
 }
 

@@ -41,12 +41,17 @@ func (x *exchange) noteReset(err error) bool {
 // answer that is not gRPC's for an origin that is out of order (the gRPC protocol
 // over HTTP/2, section Errors).
 func (x *exchange) resets(ref *Refusal) bool {
-	kind, rest := "", ""
-	if v := x.r.Header["Content-Type"]; len(v) == 1 {
-		kind, rest, _ = strings.Cut(v[0], "/")
+	return isGRPC(x.r.Header) && ref.cause != nil && x.noteReset(ref.cause)
+}
+
+// isGRPC reports whether a request is a gRPC call.
+func isGRPC(h http.Header) bool {
+	v := h["Content-Type"]
+	if len(v) != 1 {
+		return false
 	}
-	grpc := kind == "application" && (rest == "grpc" || strings.HasPrefix(rest, "grpc+") || strings.HasPrefix(rest, "grpc;"))
-	return grpc && ref.cause != nil && x.noteReset(ref.cause)
+	rest, ok := strings.CutPrefix(v[0], "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
 // streamID is the number of an HTTP/2 request's stream. net/http keeps it in a

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"authsome/proxy"
 
@@ -40,6 +41,7 @@ func h2Origin(answer func(conn int, o *h2Speaker, id uint32, path string)) func(
 				}
 			case *http2.PingFrame:
 				if !f.IsAck() {
+					o.pings.Add(1)
 					o.fr.WritePing(true, f.Data)
 				}
 			case *http2.RSTStreamFrame:
@@ -60,6 +62,7 @@ func h2Origin(answer func(conn int, o *h2Speaker, id uint32, path string)) func(
 type h2Speaker struct {
 	fr    *http2.Framer
 	reset atomic.Uint32   // code of the last RST_STREAM, plus one
+	pings atomic.Int32    // that came
 	whole func(id uint32) // told when a request's body has ended
 	said  bytes.Buffer    // of bodies
 }
@@ -293,5 +296,30 @@ func TestGoAwayOfTheProxy(t *testing.T) {
 	h.conn.Close()
 	if err := wait(t, "Shutdown returns", done); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPings has streams on which nothing comes for long. Their origins are asked
+// whether they are there, but not those of gRPC calls, which would be told to go
+// away for it.
+func TestPings(t *testing.T) {
+	t.Parallel()
+	silent := func(fields []string) *h2Speaker {
+		opened := make(chan *h2Speaker, 1)
+		origin := newRawOrigin(t, h2Origin(func(_ int, o *h2Speaker, id uint32, _ string) {
+			o.head(id, false, ":status", "200")
+			opened <- o
+		}), "h2")
+		r := newRig(t, true, whoami, origin.use, func(_ *rig, c *proxy.Config) {
+			c.Limits.Ping, c.Limits.PingGRPC = 20*time.Millisecond, time.Hour
+		})
+		r.h2(apiHost + ":443").open(true, fields)
+		return <-opened
+	}
+	grpc := silent(post("/", "content-type", "application/grpc+proto"))
+	other := silent(post("/", "content-type", "application/json"))
+	eventually(t, "the origin was asked three times", func() bool { return other.pings.Load() >= 3 })
+	if n := grpc.pings.Load(); n > 0 {
+		t.Errorf("the gRPC origin was asked %d times", n)
 	}
 }

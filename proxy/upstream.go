@@ -45,7 +45,7 @@ func (p *Proxy) newTransport() *http.Transport {
 		ReadBufferSize:  4 << 10,
 		HTTP2: &http.HTTP2Config{
 			// An origin that has silently gone is noticed.
-			SendPingTimeout:  30 * time.Second,
+			SendPingTimeout:  p.limits.Ping,
 			PingTimeout:      15 * time.Second,
 			MaxReadFrameSize: 256 << 10,
 			// A large download is not held back by a small window. Clients
