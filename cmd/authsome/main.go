@@ -8,19 +8,23 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
+// impatience is how long after a signal another one ends the process, should the
+// first not be heeded. One that comes at once is the same: timeout(1) sends to the
+// process, and then to its group.
+const impatience = 500 * time.Millisecond
+
 func main() {
-	ctx, stop := context.Background(), func() {}
+	ctx := context.Background()
 	// With an empty list, NotifyContext would take every signal.
 	if heeded := notIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT); len(heeded) > 0 {
+		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, heeded...)
-		// The second one ends the process, should the first not be heeded.
-		context.AfterFunc(ctx, stop)
+		context.AfterFunc(ctx, func() { time.AfterFunc(impatience, stop) })
 	}
-	code := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // notIgnored drops the signals that whoever started us has us ignore, as nohup
