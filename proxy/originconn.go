@@ -274,8 +274,8 @@ type originBody struct {
 	x        *exchange
 	sent     *sending
 	reusable bool
-	over     bool
-	hurries  bool // reading may fail for now, and go on
+	over     atomic.Bool // an upgraded connection is closed by whoever sees its end
+	hurries  bool        // reading may fail for now, and go on
 }
 
 // more reads what has come already.
@@ -299,7 +299,7 @@ func (b *originBody) Buffered() int { return b.c.br.Buffered() }
 
 // Read implements io.Reader.
 func (b *originBody) Read(p []byte) (int, error) {
-	if b.over {
+	if b.over.Load() {
 		return 0, io.EOF
 	}
 	n, err := b.Reader.Read(p)
@@ -310,28 +310,26 @@ func (b *originBody) Read(p []byte) (int, error) {
 }
 
 // finish returns the connection to its pool, or closes it.
-func (b *originBody) finish() {
-	if b.over {
+func (b *originBody) finish() { b.end(b.reusable) }
+
+// Close implements io.Closer. A body that was not read to its end takes its
+// connection with it.
+func (b *originBody) Close() error {
+	b.end(false)
+	return nil
+}
+
+func (b *originBody) end(reusable bool) {
+	if b.over.Swap(true) {
 		return
 	}
-	b.over = true
-	if b.x.cancel.off() && b.reusable && b.sent.complete() {
+	if b.x.cancel.off() && reusable && b.sent.complete() {
 		b.c.host.put(b.c)
 		return
 	}
 	b.c.close()
 	b.sent.leave() // a body that still waits to be asked for is not wanted
 	b.sent.proceed()
-}
-
-// Close implements io.Closer. A body that was not read to its end takes its
-// connection with it.
-func (b *originBody) Close() error {
-	if !b.over {
-		b.reusable = false
-		b.finish()
-	}
-	return nil
 }
 
 // upgradedBody is the origin's side of an upgraded connection.
