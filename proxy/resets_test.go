@@ -313,7 +313,7 @@ func TestPings(t *testing.T) {
 		r := newRig(t, true, whoami, origin.use, func(_ *rig, c *proxy.Config) {
 			c.Limits.Ping, c.Limits.PingGRPC = 20*time.Millisecond, time.Hour
 		})
-		r.h2(apiHost + ":443").open(true, fields)
+		r.h2(apiHost+":443").open(true, fields)
 		return <-opened
 	}
 	grpc := silent(post("/", "content-type", "application/grpc+proto"))
