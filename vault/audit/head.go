@@ -24,7 +24,7 @@ const headEvery = 256
 // A head is a line that the log once had, kept in a file beside it: what is cut
 // off the end of the log up to that line is missed. It is no newer than the log,
 // since it is written after the line. What it does not cover are the lines of
-// processes that were killed, and up to headEvery of those that are running, or
+// processes that were killed, and of those that are running up to headEvery and
 // what they wrote within lookEvery.
 type head struct {
 	at, size int64 // where the line is in its file, without its newline
