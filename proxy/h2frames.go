@@ -117,7 +117,9 @@ func (s *settingsConn) apply() {
 }
 
 // Close implements net.Conn. TLS would wait for a dead socket to say goodbye.
+// net/http closes what it does not like without reading on.
 func (s *settingsConn) Close() error {
+	s.of.settle(0, false)
 	defer time.AfterFunc(goodbyeTime, func() { s.Conn.(*tls.Conn).NetConn().Close() }).Stop()
 	return s.Conn.Close()
 }

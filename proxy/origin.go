@@ -277,7 +277,7 @@ func (o *origins) closeIdle(age time.Duration) {
 			}
 			h.h2.conns = nil
 		}
-		if !h.used.After(limit) && h.h2.deserted() {
+		if h.h2.deserted() && !h.used.After(limit) {
 			h.dropped = true
 			delete(o.hosts, t)
 		}

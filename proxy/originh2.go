@@ -43,6 +43,7 @@ type h2Conn struct {
 	settled bool // the origin has said how many, or will not
 	leads   bool // others wait for that
 	full    bool // it would not take a request: cleared when its state changes
+	pooled  bool // others find it: without, the last to leave closes it
 	hooked  bool // it says when that is
 }
 
@@ -70,6 +71,8 @@ func (o *origins) newH2Conn(h *originHost, tc *tls.Conn, grpc bool) (*h2Conn, er
 	h.spoken.Store(spokenH2)
 	h.mu.Lock()
 	h.h2.conns = append(h.h2.conns, c)
+	c.pooled = true
+	c.drop()
 	h.h2.wake(c.limit-c.streams, nil)
 	h.mu.Unlock()
 	if o.p.ctx.Err() != nil { // nobody may be left to close it
@@ -120,7 +123,18 @@ func (c *h2Conn) settle(streams uint32, said bool) {
 		h.h2.streams = c.limit
 	}
 	c.settled = true
+	c.drop()
 	c.follow()
+}
+
+// drop closes a connection on which nothing may be sent and nothing is under way:
+// whatever waits on it would wait for ever, since net/http wakes nobody when more
+// is allowed.
+func (c *h2Conn) drop() {
+	if c.pooled && c.limit == 0 && c.cc.InFlight() == 0 {
+		c.host.h2.remove(c)
+		go c.close() // which may wait for a dead socket
+	}
 }
 
 // follow lets those who waited for the connection have it, or make another.
@@ -144,7 +158,9 @@ func (h *originHost) pick(now time.Time, not *h2Conn) *h2Conn {
 			h.h2.next()
 		}
 		h.mu.Unlock()
-		if c == nil || c.cc.Available() > 0 {
+		// What ended before its first request, net/http lets take one, to
+		// fail it.
+		if c == nil || c.cc.Err() == nil && c.cc.Available() > 0 {
 			return c
 		}
 		c.turnedDown()
@@ -162,7 +178,7 @@ func (p *h2Pool) next() {
 // able counts the connections that may take requests, now or when one ends.
 func (p *h2Pool) able() (n int) {
 	for _, c := range p.conns {
-		if !c.full {
+		if !c.full && c.limit > 0 {
 			n++
 		}
 	}
@@ -185,19 +201,15 @@ func (c *h2Conn) turnedDown() {
 	ended := c.cc.Err() != nil || c.cc.InFlight() == 0 && c.cc.Available() == 0
 	h := c.host
 	h.mu.Lock()
-	c.streams--
 	c.full = true
-	deserted := ended && c.streams == 0
 	hook := !ended && !c.hooked
 	c.hooked = c.hooked || hook
 	if ended {
 		h.h2.remove(c)
 	}
+	c.left()
 	h.mu.Unlock()
-	switch {
-	case deserted:
-		go c.close() // which may wait for a dead socket
-	case hook:
+	if hook {
 		c.cc.SetStateHook(func(*http.ClientConn) { c.changed() })
 	}
 	if !ended && c.cc.Available() > 0 { // since before it was hooked
@@ -219,12 +231,23 @@ func (c *h2Conn) release() {
 	h := c.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c.streams--
 	h.used = time.Now()
-	h.h2.wake(1, nil)
+	c.drop()
+	c.left()
+}
+
+// left is for whoever had a stream. The next one is woken also when there is
+// none to have: there may have to be another connection.
+func (c *h2Conn) left() {
+	c.streams--
+	if c.streams == 0 && !c.pooled {
+		go c.close()
+	}
+	c.host.h2.wake(1, nil)
 }
 
 func (p *h2Pool) remove(c *h2Conn) {
+	c.pooled = false
 	p.conns = slices.DeleteFunc(p.conns, func(k *h2Conn) bool { return k == c })
 }
 
@@ -269,6 +292,9 @@ func (h *originHost) join(ctx context.Context, x *exchange, a *attempts) (*origi
 	if gone := ctx.Err() != nil; !end() || gone {
 		h.leave(turn)
 		return nil, nil, context.Canceled
+	}
+	if err == nil && h.spoken.Load() == spokenH1 {
+		h.leave(turn) // it will not look for a stream
 	}
 	return nil, nil, err
 }

@@ -70,7 +70,11 @@ func (c *h2Conn) exchange(ctx context.Context, x *exchange, out *http.Request, a
 		return resp, false, nil
 	}
 	reset, wasReset := originReset(err)
-	c.release()
+	if neverSent(err) {
+		c.turnedDown()
+	} else {
+		c.release()
+	}
 	died := c.cc.Err() != nil && !isTimeout(err)
 	switch {
 	case x.cancel.cancelled() || ctx.Err() != nil:
