@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"authsome/proxy"
 
 	"golang.org/x/net/http2"
 )
@@ -29,28 +32,66 @@ func (r *rig) status(client *http.Client) int {
 	return resp.StatusCode
 }
 
-// Connections that ended before anything was sent on them are not tried again:
-// net/http would take a request on each, to fail it.
-func TestConnectionsThatNeverWorked(t *testing.T) {
-	t.Parallel()
-	var well atomic.Bool
-	works := h2Origin(func(_ int, o *h2Speaker, id uint32, _ string) { o.head(id, true, ":status", "204") })
-	origin := newRawOrigin(t, func(c *rawConn) {
-		if c.Conn.(*tls.Conn).Handshake() == nil && well.Load() {
-			works(c)
-		}
-	}, "h2")
-	r := newRig(t, true, nil, origin.use)
-	client := r.client(true)
-	for range 30 {
-		if got := r.status(client); got != http.StatusBadGateway {
-			t.Fatalf("got %d of an origin that hangs up", got)
+// heldConn calls hold before it writes what comes after the TLS 1.3 handshake.
+type heldConn struct {
+	net.Conn
+	sealed int // writes of encrypted records: the first is the client's Finished
+	hold   func()
+}
+
+func (c *heldConn) Write(p []byte) (int, error) {
+	if p[0] == 23 {
+		if c.sealed++; c.sealed == 2 {
+			c.hold()
 		}
 	}
+	return c.Conn.Write(p)
+}
+
+// A connection that ends before anything was sent on it is not tried again and
+// again: net/http takes a request on each, to fail it. Their clients go away
+// while they are made.
+func TestConnectionsThatWereNeverUsed(t *testing.T) {
+	t.Parallel()
+	origin := newRawOrigin(t, h2Origin(func(_ int, o *h2Speaker, id uint32, _ string) { o.head(id, true, ":status", "204") }), "h2")
+	holding, goOn := make(chan struct{}), make(chan struct{})
+	var well atomic.Bool
+	r := newRig(t, true, nil, origin.use, func(_ *rig, c *proxy.Config) {
+		dial := c.Dial
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			nc, err := dial(ctx, network, address)
+			if err != nil || well.Load() {
+				return nc, err
+			}
+			return &heldConn{Conn: nc, hold: func() { holding <- struct{}{}; <-goOn }}, nil
+		}
+	})
+	for i := range 24 { // half of them begin a stream all the same
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+apiHost+"/", nil)
+			if resp, err := r.client(true).Do(req); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		wait(t, "a connection is made", holding)
+		leave()
+		wait(t, "the client leaves", left)
+		time.Sleep(20 * time.Millisecond) // the proxy need not notice each
+		goOn <- struct{}{}
+		origin.mu.Lock()
+		for _, c := range origin.conns {
+			c.Close()
+		}
+		origin.mu.Unlock()
+		r.reaches(float64(i+1), "authsome_requests_total")
+	}
 	well.Store(true)
-	for range 10 {
-		if got := r.status(client); got != http.StatusNoContent {
-			t.Errorf("got %d of an origin that works again", got)
+	for range 5 {
+		if got := r.status(r.client(true)); got != http.StatusNoContent {
+			t.Errorf("got %d", got)
 		}
 	}
 }
