@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -181,5 +182,34 @@ func TestOriginsThatSpeakNonsense(t *testing.T) {
 			}
 			all.Wait()
 		})
+	}
+}
+
+// A balancer's backends do not all speak HTTP/2, each connection may reach another,
+// and none lasts long. Every request is answered.
+func TestMixedBackends(t *testing.T) {
+	t.Parallel()
+	var asked, dials atomic.Int32
+	handler := func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1)%5 == 0 {
+			w.Header().Set("Connection", "close") // GOAWAY, in HTTP/2
+		}
+		io.WriteString(w, "ok")
+	}
+	r := newRig(t, true, handler)
+	old := httptest.NewUnstartedServer(http.HandlerFunc(handler))
+	old.TLS = r.origin.TLS.Clone()
+	old.TLS.NextProtos = []string{"http/1.1"}
+	old.StartTLS()
+	t.Cleanup(old.Close)
+	r.redirect(func(string) string {
+		if dials.Add(1)%3 == 0 {
+			return r.origin.Listener.Addr().String()
+		}
+		return old.Listener.Addr().String()
+	})
+	clients := []*http.Client{r.client(true), r.client(false), r.client(true)}
+	for range 10 {
+		r.all(60, clients...)
 	}
 }
