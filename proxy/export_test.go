@@ -94,3 +94,20 @@ func (c readOnly) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // NeverSent is what an error of net/http's HTTP/2 client is taken for.
 func NeverSent(err error) bool { return neverSent(err) }
+
+// PoolCounts are what the HTTP/2 pools of all hosts count: streams in use, those
+// who wait, and whether somebody connects.
+func (p *Proxy) PoolCounts() (streams, waiting int, dialing bool) {
+	p.origins.mu.RLock()
+	defer p.origins.mu.RUnlock()
+	for _, h := range p.origins.hosts {
+		h.mu.Lock()
+		for _, c := range h.h2.conns {
+			streams += c.streams
+		}
+		waiting += len(h.h2.waiting)
+		dialing = dialing || h.h2.dialing
+		h.mu.Unlock()
+	}
+	return streams, waiting, dialing
+}
