@@ -213,3 +213,45 @@ func TestMixedBackends(t *testing.T) {
 		r.all(60, clients...)
 	}
 }
+
+// An origin that goes on to answer and reads nothing more does not hold those that
+// come to the same connection later, nor what its client has left.
+func TestOriginsThatDoNotRead(t *testing.T) {
+	t.Parallel()
+	var conns atomic.Int32
+	ended := make(chan struct{})
+	origin := newRawOrigin(t, func(c *rawConn) {
+		n := conns.Add(1)
+		h2Origin(func(_ int, o *h2Speaker, id uint32, _ string) {
+			if n > 1 {
+				o.head(id, true, ":status", "204")
+				return
+			}
+			o.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
+			o.fr.WriteWindowUpdate(0, 1<<30)
+			o.head(id, false, ":status", "200")
+			for o.fr.WriteData(id, false, []byte("x")) == nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+			close(ended)
+		})(c)
+	}, "h2")
+	r := newRig(t, true, nil, origin.use, func(_ *rig, c *proxy.Config) { c.Limits.Ping = 500 * time.Millisecond })
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+apiHost+"/", io.NopCloser(zeros{}))
+	resp, err := r.client(true).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	sent := func() float64 { return r.metric("authsome_bytes_total", "direction=up") }
+	for before := -1.0; sent() != before; time.Sleep(100 * time.Millisecond) { // until nothing moves
+		before = sent()
+	}
+	leave()
+	if got := r.status(r.client(true)); got != http.StatusNoContent {
+		t.Errorf("another client: got %d", got)
+	}
+	wait(t, "the connection ends", ended)
+}

@@ -92,3 +92,38 @@ func TestStreamsAreGivenBack(t *testing.T) {
 		t.Log(r.proxy.PoolCounts())
 	}
 }
+
+// A proxy that ends takes nobody for one who waits: neither those who wait for a
+// connection, nor whoever makes it.
+func TestEndWhileConnecting(t *testing.T) {
+	t.Parallel()
+	var made atomic.Int32
+	dialing := make(chan struct{})
+	r := newRig(t, true, whoami, counted(&made, func(ctx context.Context, n int32) {
+		if n == 1 {
+			close(dialing)
+		}
+		<-ctx.Done()
+	}))
+	var all sync.WaitGroup
+	clients := []*http.Client{r.client(true), r.client(false)}
+	for i := range 20 {
+		all.Go(func() {
+			if resp, err := clients[i%2].Post("https://"+apiHost, "text/plain", strings.NewReader("body")); err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+	wait(t, "somebody connects", dialing)
+	eventually(t, "the others wait", func() bool { _, waiting, _ := r.proxy.PoolCounts(); return waiting == 19 })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := r.proxy.Shutdown(ctx); err == nil {
+		t.Error("requests were cut, and Shutdown says nothing of it")
+	}
+	all.Wait()
+	eventually(t, "nobody waits", func() bool {
+		_, waiting, dialing := r.proxy.PoolCounts()
+		return waiting == 0 && !dialing
+	})
+}

@@ -44,9 +44,11 @@ func (p *Proxy) newTransport() *http.Transport {
 		WriteBufferSize: 4 << 10,
 		ReadBufferSize:  4 << 10,
 		HTTP2: &http.HTTP2Config{
-			// An origin that has silently gone is noticed.
+			// An origin that has silently gone is noticed, and one that takes
+			// nothing more: whoever writes to it keeps all others from it.
 			SendPingTimeout:  p.limits.Ping,
 			PingTimeout:      15 * time.Second,
+			WriteByteTimeout: p.limits.Ping,
 			MaxReadFrameSize: 256 << 10,
 			// A large download is not held back by a small window. Clients
 			// share a connection: see streamsPerConn.
