@@ -255,3 +255,51 @@ func TestOriginsThatDoNotRead(t *testing.T) {
 	}
 	wait(t, "the connection ends", ended)
 }
+
+// An origin that allows no more streams on a connection ends those that there are,
+// and gets the next ones over another. The first is closed then.
+func TestNoMoreStreamsAllowed(t *testing.T) {
+	t.Parallel()
+	begun, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var conns atomic.Int32
+	origin := newRawOrigin(t, func(c *rawConn) {
+		first := conns.Add(1) == 1
+		if first {
+			defer close(ended)
+		}
+		h2Origin(func(_ int, o *h2Speaker, id uint32, path string) {
+			if path != "/long" {
+				if first {
+					t.Error("a request on a connection that allows none")
+				}
+				o.head(id, true, ":status", "204")
+				return
+			}
+			o.fr.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
+			o.head(id, false, ":status", "200")
+			o.fr.WriteData(id, false, []byte("o"))
+			close(begun)
+			go func() {
+				<-goOn
+				o.fr.WriteData(id, true, []byte("k"))
+			}()
+		})(c)
+	}, "h2")
+	r := newRig(t, true, nil, origin.use)
+	resp, err := r.client(true).Get("https://" + apiHost + "/long")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	wait(t, "the first stream", begun)
+	for range 3 {
+		if got := r.status(r.client(true)); got != http.StatusNoContent {
+			t.Errorf("beside it: got %d", got)
+		}
+	}
+	close(goOn)
+	if body, err := io.ReadAll(resp.Body); string(body) != "ok" || err != nil {
+		t.Errorf("got %q, %v", body, err)
+	}
+	wait(t, "the connection ends", ended)
+}
