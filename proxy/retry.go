@@ -12,7 +12,7 @@ import (
 // attempts is what was tried for one request to an origin.
 type attempts struct {
 	h1Only bool
-	over   int     // HTTP/2 connections that it went over
+	over   int     // HTTP/2 connections that it went over, but for those that were ending
 	not    *h2Conn // would not have it
 	body   *h2Body // nil: there is none, or it did not go over HTTP/2 yet
 }
@@ -84,6 +84,9 @@ func (c *h2Conn) exchange(ctx context.Context, x *exchange, out *http.Request, a
 		again = true
 	case neverSent(err):
 		again = true
+		if c.answered.Load() { // it worked, and has ended: no request is to blame
+			a.over--
+		}
 	case wasReset:
 		// What net/http does not like about one connection may be in order
 		// on another: it lets no more requests on this one.
