@@ -175,6 +175,7 @@ func (a *app) logger() *slog.Logger {
 		}
 	}
 	a.log = slog.New(slog.NewMultiHandler(handlers...))
+	adoptLogger(a.log)
 	return a.log
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,6 +18,10 @@ import (
 const impatience = 500 * time.Millisecond
 
 func main() {
+	adoptLogger = func(l *slog.Logger) {
+		slog.SetLogLoggerLevel(slog.LevelDebug)
+		slog.SetDefault(l)
+	}
 	ctx := context.Background()
 	// With an empty list, NotifyContext would take every signal.
 	if heeded := notIgnored(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT); len(heeded) > 0 {
@@ -26,6 +31,11 @@ func main() {
 	}
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
+
+// adoptLogger has what libraries print go to a logger, as of little interest: to
+// net/http every slip of an HTTP/2 origin is worth a line on stderr. Nothing but
+// the process as a whole can do that, and main does.
+var adoptLogger = func(*slog.Logger) {}
 
 // notIgnored drops the signals that whoever started us has us ignore, as nohup
 // does. To ask for one would be to end that, for a child too.
