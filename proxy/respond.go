@@ -106,10 +106,11 @@ func (x *exchange) stream(resp *http.Response) error {
 	if x.r.Method == http.MethodHead || resp.ContentLength == 0 || resp.Body == http.NoBody {
 		return nil
 	}
+	var head *headFlush
 	if b, ok := resp.Body.(*originBody); ok && resp.ContentLength > 0 && int64(b.Buffered()) >= resp.ContentLength {
 		return x.whole(b, int(resp.ContentLength))
 	} else if !ok || b.Buffered() == 0 {
-		flusher.Flush() // the body may be long in coming
+		head = flushSoon(flusher) // the body may be long in coming
 	}
 	x.beginDown()
 	defer x.endDown()
@@ -117,6 +118,8 @@ func (x *exchange) stream(resp *http.Response) error {
 	defer copyBuffers.Put(buf)
 	for {
 		n, readErr := resp.Body.Read(*buf)
+		head.settle()
+		head = nil
 		if readErr == nil && n >= recordBytes/2 {
 			n += moreOf(resp.Body, (*buf)[n:])
 		}
