@@ -79,6 +79,17 @@ func (s *settingsConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write implements net.Conn. A connection that cannot be written to is over, also
+// when that has taken too long; net/http lets others use it until the request
+// that it wrote for has been cleared up.
+func (s *settingsConn) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		s.of.broken.Store(true)
+	}
+	return n, err
+}
+
 // settingsBytes bounds the settings that are looked at: RFC 9113 has six.
 const settingsBytes = 4 << 10
 

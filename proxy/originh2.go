@@ -36,6 +36,7 @@ type h2Conn struct {
 	host     *originHost
 	cc       *http.ClientConn
 	answered atomic.Bool // a request has been
+	broken   atomic.Bool // it could not be written to
 
 	// guarded by the host
 	streams int  // requests that have it
@@ -48,6 +49,9 @@ type h2Conn struct {
 }
 
 func (c *h2Conn) close() { c.cc.Close() }
+
+// ended reports whether nothing more can be had of the connection.
+func (c *h2Conn) ended() bool { return c.broken.Load() || c.cc.Err() != nil }
 
 // newH2Conn begins to speak HTTP/2 and adds the connection to its host's. A
 // stream of it is taken for the caller, who may be about to call by gRPC.
@@ -160,7 +164,7 @@ func (h *originHost) pick(now time.Time, not *h2Conn) *h2Conn {
 		h.mu.Unlock()
 		// What ended before its first request, net/http lets take one, to
 		// fail it.
-		if c == nil || c.cc.Err() == nil && c.cc.Available() > 0 {
+		if c == nil || !c.ended() && c.cc.Available() > 0 {
 			return c
 		}
 		c.turnedDown()
@@ -198,7 +202,7 @@ func (p *h2Pool) free(not *h2Conn) (best *h2Conn) {
 // ended, is about to, or streams that were given up count until the origin has
 // shown that it is there.
 func (c *h2Conn) turnedDown() {
-	ended := c.cc.Err() != nil || c.cc.InFlight() == 0 && c.cc.Available() == 0
+	ended := c.ended() || c.cc.InFlight() == 0 && c.cc.Available() == 0
 	h := c.host
 	h.mu.Lock()
 	c.full = true
@@ -253,7 +257,7 @@ func (p *h2Pool) remove(c *h2Conn) {
 
 // deserted reports whether nothing would be lost with the pool.
 func (p *h2Pool) deserted() bool {
-	p.conns = slices.DeleteFunc(p.conns, func(c *h2Conn) bool { return c.streams == 0 && c.cc.Err() != nil })
+	p.conns = slices.DeleteFunc(p.conns, func(c *h2Conn) bool { return c.streams == 0 && c.ended() })
 	return len(p.conns) == 0 && !p.dialing && len(p.waiting) == 0
 }
 

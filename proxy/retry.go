@@ -75,7 +75,7 @@ func (c *h2Conn) exchange(ctx context.Context, x *exchange, out *http.Request, a
 	} else {
 		c.release()
 	}
-	died := c.cc.Err() != nil && !isTimeout(err)
+	died := c.broken.Load() || c.cc.Err() != nil && !isTimeout(err)
 	switch {
 	case x.cancel.cancelled() || ctx.Err() != nil:
 	case wasReset && reset.Code == http2.ErrCodeHTTP11Required: // RFC 9113 section 7
