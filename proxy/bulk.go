@@ -27,6 +27,23 @@ type bulkConn struct {
 	held *[]byte    // records that wait for send, nil when they go out at once
 }
 
+// socketOf finds the socket below what the proxy puts around connections, nil if
+// there is none. ahead says that some of what came has been taken off it.
+func socketOf(c net.Conn) (s syscall.Conn, ahead bool) {
+	for {
+		switch inner := c.(type) {
+		case *bulkConn:
+			c = inner.Conn
+		case *buffered:
+			ahead = ahead || len(inner.ahead) > 0
+			c = inner.Conn
+		default:
+			s, _ = c.(syscall.Conn)
+			return s, ahead
+		}
+	}
+}
+
 // errWouldWait is a passing error, which TLS does not take for the end.
 var errWouldWait net.Error = wouldWait{}
 
@@ -63,15 +80,8 @@ func (c *bulkConn) Read(p []byte) (int, error) {
 
 // prepare readies a connection for hurried reads, if it is a socket.
 func (c *bulkConn) prepare() bool {
-	inner := c.Conn
-	if b, ok := inner.(*buffered); ok {
-		if len(b.ahead) > 0 {
-			return false
-		}
-		inner = b.Conn
-	}
-	s, ok := inner.(syscall.Conn)
-	if !ok {
+	s, ahead := socketOf(c)
+	if s == nil || ahead {
 		return false
 	}
 	raw, err := s.SyscallConn()

@@ -59,15 +59,20 @@ func inside(t *testing.T) bool {
 	return false
 }
 
+// ip changes the network that the test runs in.
+func ip(t *testing.T, args string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s (it comes with iproute2)", args, err, out)
+	}
+}
+
 // prepareNetwork makes the addresses, and a name server that the system's
 // resolver asks.
 func prepareNetwork(t *testing.T) {
 	t.Helper()
-	for _, args := range []string{"link set lo up", "addr add " + sixLast + "/128 dev lo"} {
-		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s (it comes with iproute2)", args, err, out)
-		}
-	}
+	ip(t, "link set lo up")
+	ip(t, "addr add "+sixLast+"/128 dev lo")
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		t.Fatalf("make mounts private: %v", err)
 	}

@@ -136,8 +136,9 @@ func (h *originHost) take(now time.Time) *originConn {
 		h.idle[n-1] = nil
 		h.idle = h.idle[:n-1]
 		h.mu.Unlock()
-		if c.quiet(now) {
+		if idle := age(now, c.since); idle < c.p.limits.IdleUpstream && c.quiet(now) {
 			c.reused = true
+			c.doubt(idle)
 			c.takeBuffers()
 			return c
 		}
@@ -259,25 +260,25 @@ func (o *origins) sweep(ctx context.Context) {
 	}
 }
 
-func (o *origins) closeIdle(age time.Duration) {
-	limit := time.Now().Add(-age)
+func (o *origins) closeIdle(limit time.Duration) {
+	now := time.Now()
 	var old []interface{ close() }
 	o.mu.Lock()
 	for t, h := range o.hosts {
 		h.mu.Lock()
 		n := 0 // idle is a stack: the oldest are at the bottom
-		for n < len(h.idle) && !h.idle[n].since.After(limit) {
+		for n < len(h.idle) && age(now, h.idle[n].since) >= limit {
 			old = append(old, h.idle[n])
 			n++
 		}
 		h.idle = append([]*originConn(nil), h.idle[n:]...)
-		if age == 0 {
+		if limit == 0 {
 			for _, c := range h.h2.conns {
 				old = append(old, c)
 			}
 			h.h2.conns = nil
 		}
-		if h.h2.deserted() && !h.used.After(limit) {
+		if h.h2.deserted() && age(now, h.used) >= limit {
 			h.dropped = true
 			delete(o.hosts, t)
 		}

@@ -14,14 +14,15 @@ import (
 // originConn is one HTTP/1.1 connection to an origin, used by one request at a
 // time.
 type originConn struct {
-	host   *originHost
-	p      *Proxy
-	nc     *tls.Conn
-	br     *bufio.Reader // nil while the connection is idle
-	bw     *bufio.Writer // likewise
-	reused bool
-	since  time.Time // when it became idle
-	bare   bool      // its last answer had no body, and its origin may send one all the same
+	host    *originHost
+	p       *Proxy
+	nc      *tls.Conn
+	br      *bufio.Reader // nil while the connection is idle
+	bw      *bufio.Writer // likewise
+	reused  bool
+	since   time.Time // when it became idle
+	doubted bool      // see doubt
+	bare    bool      // its last answer had no body, and its origin may send one all the same
 }
 
 func (c *originConn) close() { c.nc.Close() }
@@ -53,7 +54,7 @@ const justUsed = 5 * time.Millisecond
 // quiet reports whether an idle connection is still open with nothing to read:
 // an origin that has closed it, or that speaks unasked, is not written to.
 func (c *originConn) quiet(now time.Time) bool {
-	return !c.bare && now.Sub(c.since) < justUsed || nothingToRead(c.nc.NetConn())
+	return !c.bare && age(now, c.since) < justUsed || nothingToRead(c.nc.NetConn())
 }
 
 // surplus reports whether the origin has sent more than the answer, or its end.
@@ -92,9 +93,14 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 		if !alive {
 			return nil, false, context.Canceled
 		}
-		again = c.reused && untouched && retriable(out) && !isTimeout(err)
+		err, lost := c.lost(err, sent)
+		if lost {
+			c.host.distrust(x.sent)
+		}
+		again = c.reused && untouched && retriable(out) && (lost || !isTimeout(err))
 		return nil, again, err
 	}
+	c.trust()
 	body := &x.answer
 	*body = originBody{Reader: resp.Body, c: c, x: x, sent: sent, reusable: reusable}
 	_, body.hurries = resp.Body.(*lengthBody)

@@ -69,7 +69,7 @@ type Limits struct {
 	IdleUpstream       time.Duration // pooled origin connections; 90 s
 	IdleStream         time.Duration // no byte of a body or tunnel in either direction; 10 min
 	IdleUpgrade        time.Duration // the same for WebSocket and other upgrades; 30 min
-	Ping               time.Duration // silence on an HTTP/2 connection to an origin before it is asked whether it is there, and how long it may take nothing; 30 s
+	Ping               time.Duration // silence on an HTTP/2 connection to an origin before it is asked whether it is there, and how long it or an idle HTTP/1 connection may take nothing; 30 s
 	PingGRPC           time.Duration // that silence on one that was made for gRPC; 6 min
 }
 

@@ -12,22 +12,8 @@ import (
 // nothingToRead looks at a socket without waiting and without taking anything
 // from it.
 func nothingToRead(c net.Conn) bool {
-	for {
-		switch inner := c.(type) {
-		case *bulkConn:
-			c = inner.Conn
-			continue
-		case *buffered:
-			if len(inner.ahead) > 0 {
-				return false
-			}
-			c = inner.Conn
-			continue
-		case syscall.Conn:
-			return peekSocket(inner)
-		}
-		return true // not a socket: the first write will tell
-	}
+	s, ahead := socketOf(c)
+	return !ahead && (s == nil || peekSocket(s)) // without a socket the first write will tell
 }
 
 func peekSocket(c syscall.Conn) bool {

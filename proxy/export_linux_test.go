@@ -1,0 +1,4 @@
+package proxy
+
+// TrustedFor is how long a connection must be idle to be doubted.
+const TrustedFor = trustedFor
