@@ -156,12 +156,21 @@ func (c *conn) calm() {
 
 // lingeringClose lets the client read an answer that was sent before all of
 // its request was read: closing at once would reset the connection and could
-// destroy the answer on its way.
+// destroy the answer on its way. Many clients look for an answer only when they
+// have sent everything.
 func (c *conn) lingeringClose() {
 	closeWrite(c.rwc)
-	c.raw.SetReadDeadline(time.Now().Add(drainTime))
-	io.CopyN(io.Discard, c.raw, drainBytes)
+	for end := time.Now().Add(lingerTime); time.Now().Before(end); {
+		c.raw.SetReadDeadline(time.Now().Add(drainTime))
+		if _, err := io.CopyN(io.Discard, c.raw, drainBytes); err != nil {
+			return
+		}
+	}
 }
+
+// lingerTime is how long a client may go on to send what nobody wants, if it does
+// so without a pause.
+const lingerTime = 5 * time.Second
 
 // closeWrite ends our half of a connection, if it has halves. A TLS connection
 // sends close_notify, without which strict clients take the end for an attack.

@@ -105,14 +105,19 @@ func (p *Proxy) serveOne(c *conn, h *head, handle handler) (again bool) {
 	if in != nil { // before the watch, which the end of the body starts
 		drained, readable = in.stop()
 	}
-	if !c.watch.stop() || !again {
+	switch {
+	case !c.watch.stop():
+		return false
+	case drained:
+	case again && readable && reclaim(c, in):
+	case w.err == nil:
+		c.lingeringClose()
 		return false
 	}
-	if !drained && !reclaim(c, in, readable) {
-		return false
+	if again {
+		w.release()
 	}
-	w.release()
-	return true
+	return again
 }
 
 func expectsContinue(r *http.Request) bool {
@@ -122,15 +127,10 @@ func expectsContinue(r *http.Request) bool {
 
 // reclaim makes the connection ready for the next request by reading what the
 // origin did not want of the body, within reason.
-func reclaim(c *conn, in *clientBody, readable bool) bool {
-	if readable {
-		c.readBy(drainTime)
-		if _, err := io.CopyN(io.Discard, in.src, drainBytes); err == io.EOF && in.src.drained() {
-			return true
-		}
-	}
-	c.lingeringClose()
-	return false
+func reclaim(c *conn, in *clientBody) bool {
+	c.readBy(drainTime)
+	_, err := io.CopyN(io.Discard, in.src, drainBytes)
+	return err == io.EOF && in.src.drained()
 }
 
 // watch notices a client that goes away while it waits for its answer, so that
