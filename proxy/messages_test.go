@@ -77,6 +77,7 @@ func TestOriginAnswers(t *testing.T) {
 		{name: "cut before the trailer", say: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", end: true, want: want{status: 200, cut: true}},
 		{name: "a bad chunk", say: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", want: want{status: 200, cut: true}},
 
+		{name: "a way past the proxy", say: "HTTP/1.1 200 OK\r\nAlt-Svc: h3=\":443\"\r\nContent-Length: 0\r\n\r\n", want: want{status: 200, header: "-Alt-Svc"}},
 		{name: "an upgrade that nobody asked for", say: "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", want: bad},
 		{name: "two lengths", say: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", want: bad},
 		{name: "signed length", say: "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", want: bad},

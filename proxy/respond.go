@@ -30,6 +30,11 @@ func (x *exchange) respond(resp *http.Response) (http.Header, ending) {
 		return nil, x.refuse(upstreamRefusal(err))
 	}
 	h := resp.Header
+	if x.scheme == "https" {
+		// Another way to the origin (RFC 7838), such as HTTP/3, would lead past
+		// the credential.
+		delete(h, "Alt-Svc")
+	}
 	if w, ok := x.w.(*h1Writer); ok {
 		w.header = h
 	} else {
