@@ -44,6 +44,9 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	if b.stopped.Load() {
 		return 0, errBodyClosed
 	}
+	if b.src.drained() { // what comes next is not the body's
+		return 0, io.EOF
+	}
 	if b.w != nil {
 		b.w.sendContinue()
 		b.w = nil
@@ -54,13 +57,40 @@ func (b *clientBody) Read(p []byte) (int, error) {
 			return 0, errBodyClosed
 		}
 	}
-	whole := b.src.drained()
 	n, err := b.src.Read(p)
+	if err == nil && n >= recordBytes/2 {
+		n += b.more(p[n:])
+	}
 	b.bytes += int64(n)
-	if !whole && b.src.drained() && b.cancel != nil {
+	if b.src.drained() && b.cancel != nil {
 		b.c.watch.start(time.Now(), b.cancel) // nobody else reads from here on
 	}
 	return n, err
+}
+
+// more reads what has come already. If there is something wrong with it, the next
+// read says so.
+func (b *clientBody) more(p []byte) int {
+	body, ok := b.src.(*lengthBody)
+	if !ok || b.c.wire == nil {
+		return 0
+	}
+	b.c.wire.hurry = true
+	defer func() { b.c.wire.hurry = false }()
+	return readMore(body, p)
+}
+
+// readMore reads pieces of the size of TLS records while there are any.
+func readMore(body io.Reader, p []byte) (total int) {
+	for len(p) >= recordBytes {
+		n, err := body.Read(p)
+		total += n
+		p = p[n:]
+		if err != nil {
+			break
+		}
+	}
+	return total
 }
 
 // bodyError is returned when the client's body ends early or is malformed: the

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -126,126 +125,6 @@ func retriable(r *http.Request) bool {
 	return r.Header["Idempotency-Key"] != nil
 }
 
-// inlineBytes is the largest request body that is sent before the answer is
-// looked at. A larger one is sent by a goroutine of its own, because an origin
-// may answer before it has read everything.
-const inlineBytes = 64 << 10
-
-// sending is a request body on its way. A nil one is that of a request without.
-type sending struct {
-	done chan struct{} // nil: it was sent inline
-	err  error         // valid once done is closed
-	turn atomic.Int32  // whose the client's body is: nobody's yet, ours, or another attempt's
-	free chan struct{} // closed when the origin has asked for the body
-	once sync.Once
-}
-
-// sentInline is the sending of every body that was sent before the answer was
-// looked at.
-var sentInline = func() *sending {
-	s := new(sending)
-	s.turn.Store(bodyTaken)
-	return s
-}()
-
-const (
-	bodyUntouched = iota
-	bodyTaken     // bytes of it have been used up, or will be
-	bodyLeft
-)
-
-// take claims the client's body. It is false when the request was given up.
-func (s *sending) take() bool { return s.turn.CompareAndSwap(bodyUntouched, bodyTaken) }
-
-// leave reports whether the body is whole for another attempt, and sees to it
-// that it remains so: whoever waits to send it here finds it taken away.
-func (s *sending) leave() bool { return s == nil || s.turn.CompareAndSwap(bodyUntouched, bodyLeft) }
-
-// parallel reports whether the body is sent by a goroutine of its own.
-func (s *sending) parallel() bool { return s != nil && s.done != nil }
-
-// proceed lets a body that waits for "100 Continue" go.
-func (s *sending) proceed() {
-	if s != nil && s.free != nil {
-		s.once.Do(func() { close(s.free) })
-	}
-}
-
-// failed returns what was wrong with the client's body, nil when nothing was
-// or when it is still being sent.
-func (s *sending) failed() error {
-	if !s.parallel() {
-		return nil
-	}
-	select {
-	case <-s.done:
-		if isBodyError(s.err) {
-			return s.err
-		}
-	default:
-	}
-	return nil
-}
-
-// complete reports whether the whole body has been sent, without waiting.
-func (s *sending) complete() bool {
-	if !s.parallel() {
-		return true
-	}
-	select {
-	case <-s.done:
-		return s.err == nil
-	default:
-		return false
-	}
-}
-
-// send writes the request.
-func (c *originConn) send(out *http.Request) (*sending, error) {
-	writeHead(c.bw, out)
-	if out.Body == nil {
-		return nil, c.bw.Flush()
-	}
-	waits := len(out.Header["Expect"]) > 0
-	if !waits && out.ContentLength > 0 && out.ContentLength <= inlineBytes {
-		if err := copyBody(c.bw, out); err != nil {
-			return sentInline, err
-		}
-		return sentInline, c.bw.Flush()
-	}
-	if err := c.bw.Flush(); err != nil {
-		return nil, err
-	}
-	s := &sending{done: make(chan struct{})}
-	if waits {
-		s.free = make(chan struct{})
-	}
-	go func() {
-		if s.free != nil {
-			wait := time.NewTimer(continueTimeout)
-			select {
-			case <-s.free:
-			case <-wait.C: // an origin that does not know Expect waits for the body
-			}
-			wait.Stop()
-		}
-		s.err = errBodyClosed
-		if s.take() {
-			if s.err = copyBody(c.bw, out); s.err == nil {
-				s.err = c.bw.Flush()
-			}
-		}
-		close(s.done)
-		if s.failed() != nil {
-			c.abort() // the origin waits for the rest, and we for its answer
-		}
-	}()
-	return s, nil
-}
-
-// continueTimeout is how long a body waits for "100 Continue".
-const continueTimeout = time.Second
-
 // answer reads the head of the final response.
 func (c *originConn) answer(x *exchange, out *http.Request, s *sending) (*http.Response, bool, error) {
 	if limit := c.p.limits.ResponseHeader; limit > 0 {
@@ -284,20 +163,13 @@ type originBody struct {
 	hurries  bool        // reading may fail for now, and go on
 }
 
-// more reads what has come already.
-func (b *originBody) more(p []byte) (total int) {
+// more reads what has come already. If there is something wrong with it, the next
+// Read says so.
+func (b *originBody) more(p []byte) int {
 	wire := b.c.nc.NetConn().(*bulkConn)
 	wire.hurry = true
 	defer func() { wire.hurry = false }()
-	for len(p) >= recordBytes {
-		n, err := b.Read(p)
-		total += n
-		p = p[n:]
-		if err != nil { // if there is more to it, the next Read says so
-			break
-		}
-	}
-	return total
+	return readMore(b, p)
 }
 
 // Buffered returns how much can be read without waiting.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bufio"
-	"io"
 	"net/http"
 	"strconv"
 )
@@ -47,51 +46,4 @@ func writeFraming(bw *bufio.Writer, r *http.Request) {
 		bw.Write(strconv.AppendInt(digits[:0], max(r.ContentLength, 0), 10))
 		bw.WriteString("\r\n")
 	}
-}
-
-// copyBody writes a request body, passing on each piece when it comes.
-func copyBody(bw *bufio.Writer, r *http.Request) error {
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
-	chunked, left := r.ContentLength < 0, r.ContentLength
-	for {
-		n, err := r.Body.Read(*buf)
-		if n > 0 {
-			if chunked {
-				var size [20]byte
-				bw.Write(append(strconv.AppendInt(size[:0], int64(n), 16), '\r', '\n'))
-			}
-			if _, err := bw.Write((*buf)[:n]); err != nil {
-				return err
-			}
-			if chunked {
-				bw.WriteString("\r\n")
-			}
-			if left -= int64(n); left != 0 {
-				if err := bw.Flush(); err != nil {
-					return err
-				}
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if !chunked {
-		if left != 0 {
-			return io.ErrUnexpectedEOF
-		}
-		return nil
-	}
-	bw.WriteString("0\r\n")
-	for name, values := range r.Trailer {
-		for _, v := range values {
-			bw.WriteString(name + ": " + v + "\r\n")
-		}
-	}
-	_, err := bw.WriteString("\r\n")
-	return err
 }
