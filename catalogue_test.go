@@ -3,9 +3,11 @@ package authsome_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -30,12 +32,16 @@ import (
 	"authsome/proxy"
 	"authsome/vault/audit"
 	"authsome/vault/secret"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // arrival is what the vendor's documentation says that a request carries.
 type arrival struct {
 	headers map[string]string // whose credential or version it is; all others are the client's own
 	query   string            // parameter that holds the credential, "" for none
+	signed  bool              // the credential is a signature by AWS's rules
 }
 
 func bearer(value string) arrival { return one("Authorization", "Bearer "+value) }
@@ -100,6 +106,7 @@ func expectations() map[string]expected {
 		"rewardful":     {key, basicAuth(key, ""), nil},
 		"lemlist":       {key, basicAuth("", key), nil},
 		"mailchimp":     {"fake0123456789-us21", basicAuth("authsome", "fake0123456789-us21"), nil},
+		"aws":           {"AKIATESTTESTTESTTEST:" + strings.Repeat("k", 40), arrival{signed: true}, nil},
 		"twilio":        {sid + ":" + token, basicAuth(sid, token), nil},
 		"jira":          {"me@example.com:fake:token", basicAuth("me@example.com", "fake:token"), nil},
 		"confluence":    {"me@example.com:faketoken", basicAuth("me@example.com", "faketoken"), nil},
@@ -388,6 +395,10 @@ func TestCatalogueThroughTheProxy(t *testing.T) {
 // client's own choice of a header that the provider has a default for.
 func (s *street) checkArrival(client *http.Client, name, address, credential string, want arrival, version string) {
 	s.t.Helper()
+	if want.signed {
+		s.checkSigned(client, address, credential)
+		return
+	}
 	u, err := url.Parse(address)
 	if err != nil {
 		s.t.Fatal(err)
@@ -420,6 +431,48 @@ func (s *street) checkArrival(client *http.Client, name, address, credential str
 	}
 	if !maps.EqualFunc(got.Header, expect, slices.Equal) {
 		s.t.Errorf("%s: %s\ngot  %v\nwant %v", name, u, got.Header, expect)
+	}
+}
+
+// checkSigned sends what a client of AWS has signed with the placeholders, which
+// arrives signed with the credential, and what it has not signed, which arrives
+// untouched.
+func (s *street) checkSigned(client *http.Client, address, credential string) {
+	s.t.Helper()
+	s.checkUntouchedBut(client, "aws", address, "Authorization")
+	const body = `{"prompt":"hello"}`
+	sum := sha256.Sum256([]byte(body))
+	sign := func(host, target, id, secret string, header http.Header, at time.Time) *http.Request {
+		r, err := http.NewRequest(http.MethodPost, "https://"+host+target, nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		r.Header = header
+		creds := aws.Credentials{AccessKeyID: id, SecretAccessKey: secret}
+		if err := v4.NewSigner().SignHTTP(s.t.Context(), creds, r, hex.EncodeToString(sum[:]), "bedrock", "eu-west-1", at); err != nil {
+			s.t.Fatal(err)
+		}
+		return r
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	signed := sign(u.Host, u.RequestURI(), placeholder, placeholder, http.Header{"Content-Type": {"application/json"}}, time.Now().Add(-24*time.Hour))
+	header := map[string]string{}
+	for name := range signed.Header {
+		header[name] = signed.Header.Get(name)
+	}
+	got := s.send(client, http.MethodPost, address, header, body)
+	at, err := time.Parse("20060102T150405Z", got.Header.Get("X-Amz-Date"))
+	if err != nil || time.Since(at) > time.Hour {
+		s.t.Errorf("%s: dated %q", address, got.Header.Get("X-Amz-Date"))
+	}
+	id, secret, _ := strings.Cut(credential, ":")
+	target := got.Path + "?" + got.Query
+	want := sign(got.Host, target, id, secret, http.Header{"Content-Type": {"application/json"}}, at).Header.Get("Authorization")
+	if got.Body != body || got.Query != u.RawQuery || got.Header.Get("Authorization") != want {
+		s.t.Errorf("%s arrived as %s %q with\n%q\nwant %q", address, target, got.Body, got.Header["Authorization"], want)
 	}
 }
 
@@ -466,9 +519,17 @@ func (s *street) checkOutside(e *provider.Entry) {
 
 func (s *street) checkUntouched(client *http.Client, name, address string) {
 	s.t.Helper()
+	s.checkUntouchedBut(client, name, address, "")
+}
+
+// checkUntouchedBut is checkUntouched for a request without a header that it has
+// otherwise.
+func (s *street) checkUntouchedBut(client *http.Client, name, address, without string) {
+	s.t.Helper()
 	header, expect := maps.Clone(own), http.Header{}
 	header["Authorization"] = "Basic b3duLWNsaWVudDpvd24tc2VjcmV0"
 	header["X-Api-Key"] = "its own"
+	delete(header, without)
 	for name, value := range header {
 		expect.Set(name, value)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -231,7 +230,15 @@ func (x *exchange) attach() (err error) {
 	if x.ticket, err = x.t.client.Audit.Reserve(); err != nil {
 		return x.refuse("audit_unavailable", err)
 	}
-	if x.credential, err = x.t.injector.Attach(x.asked.Context(), x.route, x.out); err == nil {
+	if err = x.keepBody(); err == nil {
+		x.credential, err = x.t.injector.Attach(x.asked.Context(), x.route, x.out)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, injector.ErrUnsigned): // as it came
+		x.ticket.Release()
+		x.route = nil
 		return nil
 	}
 	code := "injection_failed"
@@ -315,20 +322,6 @@ func (x *exchange) again(resp *http.Response) (*http.Response, error) {
 	return x.t.cfg.Base.RoundTrip(x.out)
 }
 
-func (x *exchange) countBody() {
-	if x.out.Body != nil && x.out.Body != http.NoBody {
-		x.out.Body = &countedBody{ReadCloser: x.out.Body, n: &x.up}
-	}
-}
-
-// closeBody is what a RoundTripper owes also for a request that it does not
-// send.
-func (x *exchange) closeBody() {
-	if x.asked.Body != nil {
-		x.asked.Body.Close()
-	}
-}
-
 func (x *exchange) event(name, outcome string) audit.Event {
 	e := audit.Event{Event: name, Outcome: outcome, Profile: x.t.client.Profile, Method: x.asked.Method, Scheme: "https",
 		Host: x.target.Host, Port: int(x.target.Port), Path: x.path, Status: x.status,
@@ -347,42 +340,6 @@ func (x *exchange) record() {
 	if err := x.ticket.Commit(x.event("inject", audit.OK)); err != nil {
 		x.t.log.Error("audit injection", "provider", x.route.Provider, "error", err)
 	}
-}
-
-// countedBody counts what is sent.
-type countedBody struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-// Read implements io.Reader.
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	return n, err
-}
-
-// recordedBody records the exchange once its answer was read or given up.
-type recordedBody struct {
-	io.ReadCloser
-	x    *exchange
-	once sync.Once
-}
-
-// Read implements io.Reader.
-func (b *recordedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.x.down.Add(int64(n))
-	if err != nil {
-		b.once.Do(b.x.record)
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *recordedBody) Close() error {
-	b.once.Do(b.x.record)
-	return b.ReadCloser.Close()
 }
 
 // tiedHosts bounds the memory: a wildcard makes hosts a caller's choice.

@@ -64,19 +64,19 @@ func NewModifier(injects []provider.Inject, headers map[string]string, cred secr
 
 func newManner(in provider.Inject, cred string) (martian.RequestModifier, error) {
 	switch in.Manner {
-	case "bearer":
+	case provider.MannerBearer:
 		v, err := expand(orDefault(in.Format, "{credential}"), cred)
 		if err != nil {
 			return nil, err
 		}
 		return newHeader("Authorization", "Bearer "+v)
-	case "header":
+	case provider.MannerHeader:
 		v, err := expand(orDefault(in.Format, "{credential}"), cred)
 		if err != nil {
 			return nil, err
 		}
 		return newHeader(in.Name, v)
-	case "basic":
+	case provider.MannerBasic:
 		user, err := expand(in.Username, cred)
 		if err != nil {
 			return nil, err
@@ -86,12 +86,18 @@ func newManner(in provider.Inject, cred string) (martian.RequestModifier, error)
 			return nil, err
 		}
 		return newBasic(user, password)
-	case "query":
+	case provider.MannerQuery:
 		v, err := expand(orDefault(in.Format, "{credential}"), cred)
 		if err != nil {
 			return nil, err
 		}
 		return newQuery(in.Name, v), nil
+	case provider.MannerSigV4:
+		id, key, ok := strings.Cut(cred, ":")
+		if !ok || id == "" || key == "" {
+			return nil, fmt.Errorf("%w: expected access key ID:secret access key", ErrCredentialShape)
+		}
+		return newSigV4(id, key), nil
 	}
 	return nil, fmt.Errorf("unknown manner %q", in.Manner)
 }

@@ -2,6 +2,7 @@ package injector
 
 import (
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"sort"
@@ -31,6 +32,12 @@ type Route struct {
 	Never bool
 
 	applied atomic.Pointer[applied]
+}
+
+// WantsBody reports whether the body of a request must be given to [Keep] before
+// [Injector.Attach].
+func (r *Route) WantsBody(req *http.Request) bool {
+	return slices.ContainsFunc(r.Injects, func(in provider.Inject) bool { return in.Manner == provider.MannerSigV4 }) && wantsBody(req.Header)
 }
 
 // applied is the modifier built for one credential value.

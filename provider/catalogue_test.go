@@ -19,7 +19,7 @@ const catalogue = `ahrefs apollo ashby atlassian beehiiv brevo buffer calendly c
 	hunter instantly intercom keywords-everywhere klaviyo-oauth klaviyo lemlist linear livestorm mailchimp mention-me microsoft
 	notion openai optimizely postiz postmark resend rewardful savvycal semrush sendgrid slack tolt typeform wistia x zapier
 	anthropic stripe tavily serpapi openrouter mistral groq deepseek perplexity cohere huggingface replicate elevenlabs gemini
-	supabase cloudflare vercel netlify datadog sentry pagerduty airtable figma twilio jira confluence`
+	supabase cloudflare vercel netlify datadog sentry pagerduty airtable figma twilio jira confluence aws`
 
 func TestBundledDefinitions(t *testing.T) {
 	files, err := filepath.Glob("definitions/*.json")
@@ -115,7 +115,7 @@ func checkEntry(t *testing.T, d *provider.Definition) {
 // in its own place.
 func inPair(d *provider.Definition) bool {
 	return slices.ContainsFunc(d.Inject, func(in provider.Inject) bool {
-		return strings.Contains(in.Format+in.Username, provider.FirstTemplate)
+		return strings.Contains(in.Format+in.Username, provider.FirstTemplate) || in.Manner == provider.MannerSigV4
 	})
 }
 
@@ -279,6 +279,9 @@ func TestCatalogueFacts(t *testing.T) {
 		{"pagerduty", "", "api.pagerduty.com", "/", header + "Token token={credential}"},
 		{"figma", "", "api.figma.com", "/v1/me", "header|X-Figma-Token|{credential}"},
 		{"twilio", "", "api.twilio.com", "/", "basic|||{credential.1}|{credential.2}"},
+		{"aws", "", "bedrock-runtime.us-east-1.amazonaws.com", "/model/any/invoke", "sigv4"},
+		{"aws", "", "bucket.s3.eu-west-1.amazonaws.com", "/key", "sigv4"},
+		{"aws", "", "amazonaws.com", "/", none},
 		{"sentry", "", "sentry.io", "/api/0/projects/", header + "Bearer {credential}"},
 		{"sentry", "https://sentry.corp.example", "us.sentry.io", "/api/0/", none},
 		{"jira", "https://a.atlassian.net", "a.atlassian.net", "/rest/api/3/myself", "basic|||{credential.1}|{credential.2}"},

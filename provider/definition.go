@@ -34,6 +34,7 @@ const (
 	MannerBearer = "bearer"
 	MannerBasic  = "basic"
 	MannerQuery  = "query"
+	MannerSigV4  = "sigv4" // AWS Signature Version 4, of an API key written "access key ID:secret access key"
 )
 
 // BaseURLTemplate stands for a connection's base URL in any URL of a

@@ -35,10 +35,10 @@ func (d *Definition) Placeholders() map[string]string {
 	return out
 }
 
-// recognisable replaces what is too short to be seen as fake. A pattern is of
-// the whole key: it says little about a half.
+// recognisable replaces what is too short to be seen as fake, unless it says so. A
+// pattern is of the whole key: it says little about a half.
 func recognisable(half string) string {
-	if len(half) < len(DefaultPlaceholder) {
+	if len(half) < len(DefaultPlaceholder) && !strings.Contains(strings.ToLower(half), "authsome") {
 		return DefaultPlaceholder
 	}
 	return half

@@ -19,7 +19,7 @@ func (d *Definition) Injects() []Inject {
 	list := make([]Inject, len(d.Inject))
 	for i, in := range d.Inject {
 		in.HostURL = slices.Clone(in.HostURL)
-		if in.Format == "" && in.Manner != MannerBasic {
+		if in.Format == "" && in.Manner != MannerBasic && in.Manner != MannerSigV4 {
 			in.Format = CredentialTemplate
 		}
 		list[i] = in
@@ -100,7 +100,7 @@ func (in *Inject) target() string {
 }
 
 func (c *checker) inject(path string, in *Inject) {
-	if !c.oneOf(path+".manner", in.Manner, MannerHeader, MannerBearer, MannerBasic, MannerQuery) {
+	if !c.oneOf(path+".manner", in.Manner, MannerHeader, MannerBearer, MannerBasic, MannerQuery, MannerSigV4) {
 		return
 	}
 	unused := func(key, value string) {
@@ -118,10 +118,18 @@ func (c *checker) inject(path string, in *Inject) {
 	default:
 		unused("name", in.Name)
 	}
-	if in.Manner == MannerBasic {
+	switch in.Manner {
+	case MannerBasic:
 		unused("format", in.Format)
 		c.basic(path, in)
-	} else {
+	case MannerSigV4:
+		unused("format", in.Format)
+		unused("username", in.Username)
+		unused("password", in.Password)
+		if c.d.AuthType != AuthAPIKey {
+			c.fail(path+".manner", "sigv4 signs with an API key", "use auth_type "+string(AuthAPIKey))
+		}
+	default:
 		unused("username", in.Username)
 		unused("password", in.Password)
 		c.template(path+".format", in.Format)

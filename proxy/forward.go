@@ -35,6 +35,7 @@ type exchange struct {
 	ticket     audit.Ticket
 	reserved   bool
 	replay     *replayBody
+	kept       int64      // bytes of memory that the request's body takes, to be signed
 	answer     originBody // of an HTTP/1 origin
 
 	start  time.Time
@@ -106,6 +107,7 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, c *conn) (http.
 	}
 	defer x.release()
 	defer x.endIdle()
+	defer x.endBody()
 	if ref := x.prepare(x.context()); ref != nil {
 		return nil, x.refuse(ref)
 	}
@@ -282,11 +284,28 @@ func (x *exchange) attach(ctx context.Context) *Refusal {
 	}
 	x.reserved = true
 	x.cancel.route.Store(x.route)
+	x.r.Host = x.authority() // a signature covers it
+	if x.route.WantsBody(x.r) {
+		if err := x.keepBody(); err != nil {
+			return bodyRefusal(x.route, err)
+		}
+	}
 	x.credential, err = x.p.cfg.Injector.Attach(ctx, x.route, x.r)
-	if err != nil {
+	switch {
+	case errors.Is(err, injector.ErrUnsigned):
+		x.withoutCredential()
+	case err != nil:
 		return credentialRefusal(x.route, err)
 	}
 	return nil
+}
+
+// withoutCredential is for a request that matched a route, and is forwarded as it
+// came all the same.
+func (x *exchange) withoutCredential() {
+	x.release()
+	x.route = nil
+	x.cancel.route.Store(nil)
 }
 
 // coded is what a credential source's error may tell the client.
@@ -299,6 +318,10 @@ type coded interface {
 func credentialRefusal(route *injector.Route, err error) *Refusal {
 	ref := refuse(CodeInjectionFailed, err)
 	ref.Provider = route.Provider
+	var signing *injector.SigningError
+	if errors.As(err, &signing) {
+		ref.Detail, ref.Hint = signing.Detail, signing.Hint
+	}
 	if !errors.Is(err, injector.ErrCredential) {
 		return ref
 	}

@@ -87,6 +87,9 @@ func (x *exchange) outbound() *http.Request {
 		out.Body = nil
 		return out
 	}
+	if _, kept := out.Body.(*injector.Kept); kept { // and counted
+		return out
+	}
 	body := &countedBody{ReadCloser: out.Body, x: x}
 	out.Body = body
 	if x.route != nil && x.route.Refreshable {

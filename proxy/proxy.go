@@ -152,6 +152,8 @@ type Proxy struct {
 
 	unrecorded atomic.Bool // the last refusal's audit line could not be written
 
+	kept atomic.Int64 // bytes of bodies that are kept to be signed
+
 	addresses addressBook // for redirected connections
 }
 
