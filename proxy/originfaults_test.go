@@ -102,11 +102,12 @@ func TestConnectionsThatWereNeverUsed(t *testing.T) {
 func TestNoStreamsAllowed(t *testing.T) {
 	t.Parallel()
 	var well atomic.Bool
-	var open atomic.Int32
+	var open, made atomic.Int32
 	origin := newRawOrigin(t, func(c *rawConn) {
 		if c.Conn.(*tls.Conn).Handshake() != nil {
 			return
 		}
+		made.Add(1)
 		open.Add(1)
 		defer open.Add(-1)
 		limit := uint32(0)
@@ -134,6 +135,9 @@ func TestNoStreamsAllowed(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if n := made.Load(); n >= 150 {
+		t.Errorf("%d connections for 50 requests: what one finds out is true for all who wait for it", n)
+	}
 	eventually(t, "connections of no use are closed", func() bool { return open.Load() == 0 })
 	well.Store(true)
 	for range 10 {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"slices"
@@ -141,14 +142,24 @@ func (c *h2Conn) drop() {
 	}
 }
 
-// follow lets those who waited for the connection have it, or make another.
+// follow lets those who waited for the connection have it, or make another. When
+// it takes no requests, all of them have tried it.
 func (c *h2Conn) follow() {
 	p := &c.host.h2
-	if c.leads {
-		c.leads, p.dialing = false, false
+	if !c.leads {
+		p.wake(max(1, c.limit-c.streams), nil)
+		return
+	}
+	c.leads, p.dialing = false, false
+	if c.limit == 0 {
+		p.wake(len(p.waiting), errNoStreams)
+		return
 	}
 	p.wake(max(1, c.limit-c.streams), nil)
 }
+
+// errNoStreams is for those who waited for a connection that takes no requests.
+var errNoStreams = errors.New("the origin allows no requests on its connections")
 
 // pick takes a stream of the connection that has the fewest, nil when all that
 // there are have as many as they may. It takes none of not's.
@@ -299,6 +310,11 @@ func (h *originHost) join(ctx context.Context, x *exchange, a *attempts) (*origi
 	}
 	if err == nil && h.spoken.Load() == spokenH1 {
 		h.leave(turn) // it will not look for a stream
+	}
+	if err == errNoStreams {
+		if a.over++; a.over < maxAttempts {
+			err = nil
+		}
 	}
 	return nil, nil, err
 }

@@ -231,6 +231,8 @@ func upstreamRefusal(err error) *Refusal {
 		ref.Code, ref.Detail = CodeBadRequest, "The request's body is malformed, or ended early."
 	case wasReset:
 		ref.Detail, ref.Hint = "The origin reset the request's stream, with "+reset.Code.String()+".", "try again; if it stays so, report it to whoever runs the origin"
+	case err == errNoStreams:
+		ref.Detail, ref.Hint = "The origin allows no requests on its connections.", "try again; if it stays so, report it to whoever runs the origin"
 	case errors.Is(err, errHead), errors.Is(err, errHeadTooLarge):
 		ref.Detail, ref.Hint = "The origin's answer is malformed.", "report it to whoever runs the origin"
 	case errors.Is(err, errProxy):
