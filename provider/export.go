@@ -35,11 +35,15 @@ func (d *Definition) Placeholders() map[string]string {
 	return out
 }
 
-// recognisable replaces what is too short to be seen as fake, unless it says so. A
-// pattern is of the whole key: it says little about a half.
+// recognisable replaces what is too short to be seen as fake, unless it is so all
+// the same. A pattern is of the whole key: it says little about a half.
 func recognisable(half string) string {
-	if len(half) < len(DefaultPlaceholder) && !strings.Contains(strings.ToLower(half), "authsome") {
-		return DefaultPlaceholder
+	end := half[max(0, len(half)-longRun):]
+	if len(half) >= len(DefaultPlaceholder) || len(end) == longRun && strings.Trim(end, end[:1]) == "" {
+		return half
 	}
-	return half
+	return DefaultPlaceholder
 }
+
+// longRun is how many times no key repeats a character.
+const longRun = 16

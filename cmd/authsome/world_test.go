@@ -130,9 +130,12 @@ func (w *world) trust(server *httptest.Server) {
 }
 
 // connectTo is a CONNECT proxy for which every *.example.test is at address.
-func connectTo(address string) http.Handler {
+func connectTo(address string) http.Handler { return connectAll("example.test", address) }
+
+// connectAll is connectTo for another domain.
+func connectAll(domain, address string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodConnect || !strings.HasSuffix(r.Host, ".example.test:443") {
+		if r.Method != http.MethodConnect || !strings.HasSuffix(r.Host, "."+domain+":443") {
 			http.Error(w, "there is no such host", http.StatusBadGateway)
 			return
 		}
