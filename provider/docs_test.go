@@ -80,6 +80,8 @@ func describe(in provider.Inject) string {
 		return code("?" + in.Name + "=" + in.Format)
 	case provider.MannerBasic:
 		return "Basic " + code(in.Username+":"+in.Password)
+	case provider.MannerSigV4:
+		return "AWS Signature Version 4"
 	}
 	return code("Authorization: Bearer " + in.Format)
 }
