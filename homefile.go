@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"authsome/vault/regular"
@@ -86,8 +87,10 @@ func cause(err error) error {
 	return err
 }
 
-// decodeFile parses JSON and names the line of a mistake.
+// decodeFile parses JSON and names the line of a mistake. A byte order mark,
+// with which some editors begin a file, is none.
 func decodeFile(path string, b []byte, v any) error {
+	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	err := json.Unmarshal(b, v)
 	if err == nil {
 		return nil
@@ -100,7 +103,11 @@ func decodeFile(path string, b []byte, v any) error {
 		offset = syntax.Offset
 	} else if errors.As(err, &kind) {
 		offset = kind.Offset
-		err = fmt.Errorf("%s cannot be a %s", firstOf(kind.Field, "the file"), kind.Value)
+		article := "a"
+		if strings.HasPrefix(kind.Value, "array") || strings.HasPrefix(kind.Value, "object") {
+			article = "an"
+		}
+		err = fmt.Errorf("%s cannot be %s %s", firstOf(kind.Field, "the file"), article, kind.Value)
 	}
 	fail.Err = fmt.Errorf("%w: %w", ErrConfig, err)
 	if offset >= 0 && offset <= int64(len(b)) {

@@ -53,6 +53,8 @@ placeholders; the vault holds the secrets; only the proxy sees both.`,
 		SilenceErrors: true,
 		Args:          exactArgs(),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return a.bare(cmd) },
+
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return refuseEmptyNames(cmd) },
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
@@ -160,18 +162,18 @@ func (a *app) logger() *slog.Logger {
 	handlers := []slog.Handler{warnings{a: a}}
 	switch {
 	case a.verbose:
-		handlers[0] = slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelDebug})
+		handlers[0] = slog.NewTextHandler(a.stderr, logOptions(slog.LevelDebug))
 	case a.server:
-		handlers[0] = slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
+		handlers[0] = slog.NewTextHandler(a.stderr, logOptions(slog.LevelWarn))
 	}
 	if path := a.logPath(); path != "" {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			a.warn("log file: %v", err)
-		} else if f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		} else if f, err := openLog(path); err != nil {
 			a.warn("log file: %v", err)
 		} else {
 			a.logSink = f
-			handlers = append(handlers, slog.NewJSONHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			handlers = append(handlers, slog.NewJSONHandler(f, logOptions(slog.LevelDebug)))
 		}
 	}
 	a.log = slog.New(slog.NewMultiHandler(handlers...))

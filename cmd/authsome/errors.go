@@ -138,8 +138,8 @@ func (a *app) exit(ctx context.Context, err error) int {
 	f := describe(err)
 	a.nameConnections(ctx, err, f)
 	msg := oneLine(f.msg)
-	if a.json && !a.printed {
-		a.emit(jsonError{f.code, msg, f.hint})
+	// What stdout does not take, stderr must.
+	if a.json && !a.printed && a.emit(jsonError{f.code, msg, f.hint}) == nil {
 		return f.exit
 	}
 	if msg != "" {

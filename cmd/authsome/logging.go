@@ -2,10 +2,39 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
+
+// openLog opens a log file for what is added to it. A pipe that nobody reads is
+// an error at once: to open it would wait for a reader, and for no signal.
+func openLog(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("open %s: nobody reads this pipe", path)
+	}
+	return f, err
+}
+
+// logOptions are those of a log from a level up, which leaves out what is nil: a
+// refusal without a cause has none.
+func logOptions(level slog.Level) *slog.HandlerOptions {
+	return &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
+		if isNothing(attr) {
+			return slog.Attr{}
+		}
+		return attr
+	}}
+}
+
+func isNothing(attr slog.Attr) bool {
+	return attr.Value.Kind() == slog.KindAny && attr.Value.Any() == nil
+}
 
 // warnings prints log records of warnings for the person at the terminal: a
 // command is no server, and its own warnings have no time and no level either.
@@ -23,7 +52,7 @@ func (w warnings) Handle(_ context.Context, r slog.Record) error {
 	b.WriteString(printable(r.Message))
 	add := func(attr slog.Attr) bool {
 		value := attr.Value.Resolve().String()
-		if value == "" {
+		if value == "" || isNothing(attr) {
 			return true
 		}
 		if strings.ContainsAny(value, " \"=") || printable(value) != value {

@@ -72,6 +72,19 @@ func wantsJSON(cmd *cobra.Command, args []string) bool {
 	return slices.Contains(args, "--json")
 }
 
+// refuseEmptyNames refuses --connection and --profile with an empty name. It is
+// what a script passes whose variable is not set, and to take it for the default
+// would log out of, or revoke, what was not meant.
+func refuseEmptyNames(cmd *cobra.Command) error {
+	for _, name := range []string{"connection", "profile"} {
+		flag := cmd.Flags().Lookup(name)
+		if flag != nil && flag.Changed && flag.Value.Type() == "string" && flag.Value.String() == "" {
+			return &fault{code: "InvalidName", exit: exitUsage, msg: fmt.Sprintf("%s: --%s is empty", nameOf(cmd), name), hint: "give a name, or leave the flag out for the default one"}
+		}
+	}
+	return nil
+}
+
 // wanted says what a flag takes.
 func wanted(f *pflag.Flag) string {
 	switch f.Value.Type() {
