@@ -181,13 +181,17 @@ func (h *Home) SaveConfig() error {
 	for k, v := range h.Config.unknown {
 		out[k] = v
 	}
-	encryption := map[string]any{}
+	encryption := map[string]json.RawMessage{} // raw: a float64 would round numbers
 	if raw, ok := h.Config.unknown["encryption"]; ok {
 		if err := json.Unmarshal(raw, &encryption); err != nil {
 			return fmt.Errorf("%w: encryption: %w", ErrConfig, err)
 		}
 	}
-	encryption["mode"] = h.Config.Encryption.Mode
+	mode, err := json.Marshal(h.Config.Encryption.Mode)
+	if err != nil {
+		return fmt.Errorf("%w: encryption: %w", ErrConfig, err)
+	}
+	encryption["mode"] = mode
 	out["spec_version"], out["default_profile"], out["encryption"] = h.Config.SpecVersion, h.Config.DefaultProfile, encryption
 	return writeJSON(h.configPath(), out)
 }
