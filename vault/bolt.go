@@ -31,6 +31,9 @@ type BoltConfig struct {
 	// Logger receives what was mended without being asked, such as permissions
 	// that were too wide. Nil means none.
 	Logger *slog.Logger
+	// AsFound leaves the file's permissions as they are. It is for a file that is
+	// only read and is not the vault's own: a backup, or what was taken for one.
+	AsFound bool
 }
 
 // A Bolt is a store in one bbolt file. It holds no lock and no descriptor
@@ -39,6 +42,7 @@ type Bolt struct {
 	path    string
 	timeout time.Duration
 	log     *slog.Logger
+	asFound bool
 }
 
 var _ Store = (*Bolt)(nil)
@@ -55,7 +59,7 @@ func OpenBolt(path string, cfg BoltConfig) (*Bolt, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	b := &Bolt{path: path, timeout: cfg.Timeout, log: cfg.Logger}
+	b := &Bolt{path: path, timeout: cfg.Timeout, log: cfg.Logger, asFound: cfg.AsFound}
 	if b.timeout <= 0 {
 		b.timeout = lockTimeout
 	}
@@ -162,7 +166,8 @@ func (b *Bolt) acquire(ctx context.Context, write bool) (*os.File, error) {
 	}
 }
 
-// openFile opens the regular file at the path and narrows its permissions.
+// openFile opens the regular file at the path and narrows its permissions, unless
+// they are somebody else's affair.
 func (b *Bolt) openFile(flags int) (*os.File, error) {
 	file, err := regular.OpenFile(b.path, flags)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -180,7 +185,7 @@ func (b *Bolt) openFile(flags int) (*os.File, error) {
 		file.Close()
 		return nil, bare(err)
 	}
-	if perm := info.Mode().Perm(); perm&0o077 != 0 {
+	if perm := info.Mode().Perm(); perm&0o077 != 0 && !b.asFound {
 		// Narrowed rather than refused: a refusal would leave it exposed.
 		err := file.Chmod(perm &^ 0o077)
 		b.log.Warn("the store could be used by others, its permissions were narrowed",

@@ -141,7 +141,7 @@ func ignoreMissing(err error) error {
 // it was. Running processes notice the new contents. That the copy's key is at
 // hand should be checked before: open a vault on it, and [Vault.Check] it.
 func (b *Bolt) Restore(ctx context.Context, path string) error {
-	source, err := OpenBolt(path, BoltConfig{Timeout: b.timeout, Logger: b.log})
+	source, err := OpenBolt(path, BoltConfig{Timeout: b.timeout, Logger: b.log, AsFound: true})
 	if err != nil {
 		return err
 	}

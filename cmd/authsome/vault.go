@@ -174,7 +174,7 @@ func badBackup(path string, err error) error {
 // opens checks that the key of a backup is at hand before it replaces anything, and
 // warns of what is damaged in it.
 func (a *app) opens(ctx context.Context, home *authsome.Home, log *audit.Log, path string) error {
-	copied, err := vault.OpenBolt(path, vault.BoltConfig{Logger: a.logger()})
+	copied, err := vault.OpenBolt(path, vault.BoltConfig{Logger: a.logger(), AsFound: true})
 	if err != nil {
 		return err
 	}
