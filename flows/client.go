@@ -206,10 +206,10 @@ func (b *Broker) givenClient(l Login, env provider.Client) *client {
 	given := &client{ID: l.ClientID, Secret: l.ClientSecret}
 	id, value := "", ""
 	if env.ClientIDEnv != "" {
-		id = b.getenv(env.ClientIDEnv)
+		id = strings.TrimSpace(b.getenv(env.ClientIDEnv))
 	}
 	if env.ClientSecretEnv != "" {
-		value = b.getenv(env.ClientSecretEnv)
+		value = strings.TrimSpace(b.getenv(env.ClientSecretEnv))
 	}
 	if given.ID == "" {
 		given.ID = id

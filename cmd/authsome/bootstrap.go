@@ -110,16 +110,16 @@ func (b *bootstrap) secret(ctx context.Context, src credentialSource, entry *pro
 		return key, nil
 	}
 	if src.ClientIDFile != "" {
-		id, err := b.app.readSecretFile(ctx, src.ClientIDFile)
+		id, err := b.app.readCredentialFile(ctx, src.ClientIDFile)
 		if err != nil {
 			return id, src.fault(err, "")
 		}
-		in.ClientID = strings.TrimSpace(id.Reveal())
+		in.ClientID = id.Reveal()
 	}
 	if src.SecretFile == "" {
 		return secret.Text{}, nil // the definition's variables may have it
 	}
-	key, err := b.app.readSecretFile(ctx, src.SecretFile)
+	key, err := b.app.readCredentialFile(ctx, src.SecretFile)
 	if err != nil {
 		return key, src.fault(err, "")
 	}

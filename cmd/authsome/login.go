@@ -159,7 +159,7 @@ func (a *app) loginOAuth(ctx context.Context, client *authsome.Client, in flows.
 				hint: "run: authsome login " + in.Provider.Name + " --client-id ID --secret-file FILE"}
 		}
 		var err error
-		if in.ClientSecret, err = a.readSecretFile(ctx, f.secretFile); err != nil {
+		if in.ClientSecret, err = a.readCredentialFile(ctx, f.secretFile); err != nil {
 			return nil, err
 		}
 	}
@@ -202,14 +202,30 @@ func (a *app) givenKey(ctx context.Context, entry *provider.Entry, file string) 
 		if file != "" {
 			a.warn("--secret-file was not read: %s is set and comes first", variable)
 		}
-		return secret.New(v), true, nil
+		return bareCredential(secret.New(v)), true, nil
 	}
 	if file == "" {
 		return secret.Text{}, false, nil
 	}
-	key, err = a.readSecretFile(ctx, file)
+	key, err = a.readCredentialFile(ctx, file)
 	return key, true, err
 }
+
+// readCredentialFile is readSecretFile for what a provider issued.
+func (a *app) readCredentialFile(ctx context.Context, path string) (secret.Text, error) {
+	text, err := a.readSecretFile(ctx, path)
+	return bareCredential(text), err
+}
+
+// bareCredential drops what editors, pasting and manifests put around a
+// credential: a byte order mark, line ends, spaces. The form and the prompt do
+// the same. None of it is part of a key, and all of it would be sent.
+func bareCredential(text secret.Text) secret.Text {
+	return secret.New(strings.TrimSpace(strings.TrimPrefix(text.Reveal(), byteOrderMark)))
+}
+
+// byteOrderMark begins the text files of some editors.
+const byteOrderMark = "\ufeff"
 
 // secretFileBytes is more than any key; a larger file is the wrong file.
 const secretFileBytes = 64 << 10
