@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -259,7 +261,43 @@ func upstreamProxy(named string, getenv func(string) string) (func(*url.URL) (*u
 	if cfg.HTTPProxy == "" && cfg.HTTPSProxy == "" {
 		return nil, nil
 	}
+	for _, value := range []string{cfg.HTTPProxy, cfg.HTTPSProxy} {
+		if value != "" && !isProxyValue(value) {
+			return nil, &fault{code: "UpstreamProxy", exit: exitOther, msg: proxyVariable(value, either) + ": want http://, https:// or socks5:// and host:port, or host:port alone",
+				hint: "mend the variable, or unset it to reach origins without a proxy"}
+		}
+	}
 	return cfg.ProxyFunc(), nil
+}
+
+// isProxyValue reports whether a proxy variable has a value that can be used.
+// httpproxy takes some that it cannot read for none, and the way out would be
+// another than the one that was asked for.
+func isProxyValue(value string) bool {
+	if !strings.Contains(value, "://") {
+		value = "http://" + value
+	}
+	u, err := url.Parse(value)
+	if err != nil || u.Hostname() == "" {
+		return false
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return false
+		}
+	}
+	return slices.Contains([]string{"http", "https", "socks5", "socks5h"}, strings.ToLower(u.Scheme))
+}
+
+// proxyVariable names the variable that has a value. The value itself may hold a
+// password.
+func proxyVariable(value string, either func(string) string) string {
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
+		if either(name) == value {
+			return name
+		}
+	}
+	return "ALL_PROXY"
 }
 
 func orElse(v, def string) string {

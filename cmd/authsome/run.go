@@ -215,7 +215,11 @@ func (s *session) open(metricsAddr string) error {
 		return temporaryError(err)
 	}
 	proxyURL := url.URL{Scheme: "http", User: url.UserPassword("run", s.engine.token.Reveal()), Host: l.Addr().String()}
-	s.trust, err = ca.WriteTrust(s.dir.path, s.engine.authority.RootPEM(), ca.TrustInput{Environ: s.app.getenv, ProxyURL: proxyURL.String()})
+	in := ca.TrustInput{Environ: s.app.getenv, ProxyURL: proxyURL.String()}
+	if s.cell == nil { // there is no way around the proxy out of a cell
+		in.Intercepted = s.engine.injector.Table().Hosts()
+	}
+	s.trust, err = ca.WriteTrust(s.dir.path, s.engine.authority.RootPEM(), in)
 	if path := (*fs.PathError)(nil); errors.As(err, &path) && !strings.HasPrefix(path.Path, s.dir.path) {
 		return &fault{code: "TrustFile", exit: exitOther, msg: err.Error(), err: err, hint: "have the variable name a PEM file that you can read, or unset it"}
 	}

@@ -68,7 +68,11 @@ func createPrivate(path, content string) error {
 }
 
 // replaceFile writes a file as a whole: a reader sees the old content or the new.
+// It puts no file in the place of a pipe or a device, which root could.
 func replaceFile(path string, data []byte, mode fs.FileMode) error {
+	if err := regular.Check(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("write %s: %w", path, bareCause(err))
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, bareCause(err))

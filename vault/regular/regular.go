@@ -24,10 +24,8 @@ func OpenFile(path string, flag int) (*os.File, error) {
 	// Looked at first, since to open a device can do something, and to open a pipe
 	// frees its writer. What is opened then may be something else, and is what
 	// counts.
-	if info, err := os.Stat(path); err == nil {
-		if err := check(path, info); err != nil {
-			return nil, err
-		}
+	if err := Check(path); errors.Is(err, ErrIrregular) {
+		return nil, err
 	}
 	file, err := os.OpenFile(path, flag|noWait, 0)
 	if err != nil {
@@ -52,6 +50,16 @@ func ReadFile(path string) ([]byte, error) {
 	}
 	defer file.Close()
 	return io.ReadAll(file)
+}
+
+// Check says whether the file at path, or where a link of that name leads, is a
+// regular one, without opening it. Its errors are those of [Open].
+func Check(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return check(path, info)
 }
 
 func check(path string, info fs.FileInfo) error {
