@@ -42,6 +42,10 @@ var (
 	// no variable for what it holds.
 	ErrNoVariable = errors.New("no variable to export to")
 
+	// ErrSameVariable is returned by an export of several connections for those
+	// whose variables would have one name.
+	ErrSameVariable = errors.New("another connection has the same variable")
+
 	// ErrBadName is returned for a name that cannot be a key.
 	ErrBadName = errors.New("bad name")
 

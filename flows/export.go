@@ -3,7 +3,9 @@ package flows
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -70,24 +72,43 @@ func noVariable(c *Connection) error {
 }
 
 // MergeExports puts several connections' variables into one flat map, revealed.
-// A name that several of them claim gets _PROVIDER_CONNECTION appended.
-func MergeExports(all []Exported) map[string]string {
+// A name that several of them claim gets _PROVIDER_CONNECTION appended. Names of
+// providers and connections that differ in case or punctuation alone do not
+// differ there: none of theirs is in the map, since either could be taken for the
+// other, and the error is one *ConnectionError for each.
+func MergeExports(all []Exported) (map[string]string, error) {
 	claims := map[string]int{}
 	for _, e := range all {
 		for name := range e.Vars {
 			claims[name]++
 		}
 	}
-	out := map[string]string{}
+	named := func(e Exported, name string) string {
+		if claims[name] > 1 {
+			name += "_" + variablePart(e.Provider) + "_" + variablePart(e.Connection)
+		}
+		return name
+	}
+	uses := map[string]int{}
 	for _, e := range all {
-		for name, value := range e.Vars {
-			if claims[name] > 1 {
-				name += "_" + variablePart(e.Provider) + "_" + variablePart(e.Connection)
-			}
-			out[name] = value.Reveal()
+		for name := range e.Vars {
+			uses[named(e, name)]++
 		}
 	}
-	return out
+	out := map[string]string{}
+	var same []error
+	for _, e := range all {
+		for _, name := range slices.Sorted(maps.Keys(e.Vars)) {
+			full := named(e, name)
+			if uses[full] == 1 {
+				out[full] = e.Vars[name].Reveal()
+				continue
+			}
+			same = append(same, &ConnectionError{Provider: e.Provider, Connection: e.Connection, Err: fmt.Errorf("%w: %s", ErrSameVariable, full),
+				Next: "export one at a time: authsome export " + e.Provider + " --connection " + e.Connection})
+		}
+	}
+	return out, errors.Join(same...)
 }
 
 // variablePart makes a name fit for an environment variable.

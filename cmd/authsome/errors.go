@@ -65,6 +65,7 @@ var classes = []struct {
 	{flows.ErrLoginFailed, "AuthenticationFailed", exitAuth, ""},
 	{flows.ErrBadSecret, "InvalidSecret", exitAuth, "check the key and log in again"},
 	{flows.ErrNoVariable, "NoVariable", exitOther, ""},
+	{flows.ErrSameVariable, "SameVariable", exitMissing, ""},
 	{flows.ErrBadName, "InvalidName", exitUsage, "choose another name"},
 	{flows.ErrBadInput, "InvalidInput", exitUsage, ""},
 	{provider.ErrExists, "ProviderExists", exitOther, "add --force to replace it"},

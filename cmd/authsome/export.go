@@ -83,7 +83,8 @@ func (a *app) exported(ctx context.Context, args []string, connection string) (v
 		if err != nil {
 			return nil, nil, err
 		}
-		return flows.MergeExports([]flows.Exported{one}), nil, client.Record("export", args[0], one.Connection)
+		vars, err := flows.MergeExports([]flows.Exported{one})
+		return vars, nil, errors.Join(err, client.Record("export", args[0], one.Connection))
 	}
 	if client, err = a.open(ctx); err != nil {
 		return nil, nil, err
@@ -117,11 +118,15 @@ func (a *app) exported(ctx context.Context, args []string, connection string) (v
 			all = append(all, one)
 		}
 	}
+	vars, err = flows.MergeExports(all)
+	if err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) > 0 {
 		joined := errors.Join(errs...)
 		failed = &fault{code: describe(errs[0]).code, exit: exitMissing, msg: joined.Error(), hint: describe(errs[0]).hint, err: joined}
 	}
-	return flows.MergeExports(all), failed, nil
+	return vars, failed, nil
 }
 
 // unfitError is returned when a format could not carry everything. Where all
