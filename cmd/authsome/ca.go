@@ -116,7 +116,8 @@ func (a *app) caDir(dir string) string {
 	return filepath.Join(a.client.Home.Dir, "ca")
 }
 
-// keptAuthority opens the authority of a directory, making it if need be.
+// keptAuthority opens the authority of a directory, making it if need be. It says
+// so then: whoever mistyped the directory of a proxy has the root of none.
 func (a *app) keptAuthority(ctx context.Context, dir string) (*ca.Authority, error) {
 	client, err := a.open(ctx)
 	if err != nil {
@@ -126,8 +127,13 @@ func (a *app) keptAuthority(ctx context.Context, dir string) (*ca.Authority, err
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make %s: %w", path, err)
 	}
+	before, _ := os.ReadDir(path) // what cannot be listed fails to load
 	dns, ips := client.Registry.PermittedDNS()
-	return ca.Load(ctx, path, ca.Config{PermittedDNS: dns, PermittedIPs: ips, Logger: a.logger()})
+	authority, err := ca.Load(ctx, path, ca.Config{PermittedDNS: dns, PermittedIPs: ips, Logger: a.logger()})
+	if err == nil && len(before) == 0 {
+		a.say("There was no authority in %s: made a new one.", path)
+	}
+	return authority, err
 }
 
 func (a *app) printPEM(name string, pem []byte) error {
