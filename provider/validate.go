@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -148,8 +149,14 @@ func (c *checker) hosts() {
 
 // hostProblem splits the error of a host_url entry into what and how to mend.
 func hostProblem(entry string) (msg, fix string) {
-	_, err := parseHostURL(entry)
+	pattern, err := parseHostURL(entry)
 	if err == nil {
+		// Requests for it would be refused: as written, they are not below the prefix,
+		// and decoded or without parameters they are.
+		escaped := func(r rune) bool { return r >= utf8.RuneSelf || strings.ContainsRune(" \"<>^`{|};", r) }
+		if strings.ContainsFunc(pattern.PathPrefix, escaped) {
+			return fmt.Sprintf("%q: a path that requests write escaped, or with a semicolon, matches none of them", entry), "write the part of the path before that"
+		}
 		return "", ""
 	}
 	msg, fix, _ = strings.Cut(err.Error(), "; ")
