@@ -94,13 +94,25 @@ func (a *app) importFrom(ctx context.Context, source string, f importFlags) erro
 	}
 	ask := bufio.NewReader(a.stdin)
 	var failed []error
+	var unasked error // what keeps the rest from being asked about
 	for _, one := range found {
 		if f.connection != "" {
 			one.Connection = f.connection
 		}
 		at := where(one.Where, one.Variable, one.Line)
-		if !f.yes && !a.wanted(ask, one, at) {
-			left = append(left, notImported{one.Provider, at, "not wanted"})
+		if !f.yes && unasked == nil {
+			yes, err := a.confirmFrom(ask, fmt.Sprintf("Import %s as %s/%s?", at, one.Provider, orElse(one.Connection, flows.DefaultConnection)))
+			if errors.Is(err, context.Canceled) {
+				return err
+			}
+			if err == nil && !yes {
+				left = append(left, notImported{one.Provider, at, "not wanted"})
+				continue
+			}
+			unasked = err
+		}
+		if unasked != nil {
+			left = append(left, notImported{one.Provider, at, "nobody was asked"})
 			continue
 		}
 		c, err := a.adopt(ctx, client, one, f.force)
@@ -115,6 +127,10 @@ func (a *app) importFrom(ctx context.Context, source string, f importFlags) erro
 			continue
 		}
 		done = append(done, imported{one.Provider, c.Name, at, c.EffectiveStatus(a.now())})
+	}
+	if unasked != nil {
+		// A script that takes this for a success would delete the file.
+		failed = append(failed, a.unasked("not everything was imported"))
 	}
 	return a.importDone(source, done, left, errors.Join(failed...))
 }
@@ -164,20 +180,6 @@ func (a *app) importDone(source string, done []imported, left []notImported, fai
 		a.say("%s is as it was: remove what is in the vault now from it. Next: authsome run -- your command", source)
 	}
 	return nil
-}
-
-// wanted asks about one credential.
-func (a *app) wanted(answers *bufio.Reader, one imports.Found, at string) bool {
-	fmt.Fprintf(a.stderr, "Import %s as %s/%s? [y/N] ", at, one.Provider, orElse(one.Connection, flows.DefaultConnection))
-	line, err := answers.ReadString('\n')
-	if _, ok := a.terminal(); !ok || err != nil {
-		a.plain("") // nobody typed a line end
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return true
-	}
-	return false
 }
 
 func (a *app) adopt(ctx context.Context, client *authsome.Client, one imports.Found, force bool) (*flows.Connection, error) {
