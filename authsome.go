@@ -200,7 +200,7 @@ func envSecret(ctx context.Context, getenv func(string) string, mode, name strin
 	}
 	path := getenv(name + "_FILE")
 	if path == "" {
-		return secret.Text{}, &FileError{Path: name, Err: fmt.Errorf("%w: it is not set, and the encryption mode is %s", ErrConfig, mode),
+		return secret.Text{}, &FileError{Path: name, Err: fmt.Errorf("%w: it is not set, and the encryption mode is %s", vault.ErrKeyMissing, mode),
 			Next: "set " + name + ", or " + name + "_FILE to a file that holds it"}
 	}
 	type content struct {
@@ -217,7 +217,7 @@ func envSecret(ctx context.Context, getenv func(string) string, mode, name strin
 		return secret.Text{}, ctx.Err()
 	case got := <-read:
 		if got.err != nil {
-			return secret.Text{}, &FileError{Path: path, Err: fmt.Errorf("%w: %w", ErrConfig, cause(got.err)), Next: "make the file readable, or set " + name}
+			return secret.Text{}, &FileError{Path: path, Err: fmt.Errorf("%w: %w", vault.ErrKeyMissing, cause(got.err)), Next: "make the file readable, or set " + name}
 		}
 		return secret.New(strings.TrimRight(string(got.text), "\r\n")), nil
 	}

@@ -19,7 +19,8 @@ var (
 // Errors of keys.
 var (
 	// ErrKeyMissing is returned when records exist but the key-encryption key
-	// does not. A new one is never made in its place: it would open nothing.
+	// does not. A new one is never made in its place: it would open nothing. It
+	// is returned as well where a key or passphrase that has to be given is not.
 	ErrKeyMissing = errors.New("encryption key is missing")
 
 	// ErrWrongKey is returned when the key-encryption key is not the one that
