@@ -90,6 +90,13 @@ func (p *Proxy) dial(ctx context.Context, network, address string) (net.Conn, er
 // errProxy marks a failure of the upstream proxy rather than of the origin.
 var errProxy = errors.New("upstream proxy")
 
+// ofProxy reports whether it was the upstream proxy that failed, also for
+// net/http's transport.
+func ofProxy(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, errProxy) || errors.As(err, &op) && (op.Op == "proxyconnect" || op.Op == "socks connect")
+}
+
 // dialTarget opens a connection to a target for a tunnel, through the upstream
 // proxy when there is one for it.
 func (p *Proxy) dialTarget(ctx context.Context, t injector.Target) (net.Conn, error) {
@@ -235,7 +242,7 @@ func upstreamRefusal(err error) *Refusal {
 		ref.Detail, ref.Hint = "The origin allows no requests on its connections.", "try again; if it stays so, report it to whoever runs the origin"
 	case errors.Is(err, errHead), errors.Is(err, errHeadTooLarge):
 		ref.Detail, ref.Hint = "The origin's answer is malformed.", "report it to whoever runs the origin"
-	case errors.Is(err, errProxy):
+	case ofProxy(err):
 		ref.Detail, ref.Hint = "The upstream proxy did not give a connection.", "check HTTPS_PROXY or --upstream-proxy, and its credentials"
 		if deadline || isTimeout(err) {
 			ref.Code = CodeUpstreamTimeout

@@ -31,6 +31,7 @@ func TestUpstreamFailures(t *testing.T) {
 		code   string
 		detail string // part of it
 		tls    bool   // fails after the connection was made: a tunnel succeeds
+		plain  bool   // try it with http:// too
 	}{
 		{name: "no such name", code: "upstream_unreachable", detail: "resolved", dial: func(_ *testing.T, _ *rig, c *proxy.Config) {
 			c.Dial = func(context.Context, string, string) (net.Conn, error) {
@@ -78,17 +79,17 @@ func TestUpstreamFailures(t *testing.T) {
 			c.Limits.Dial = 200 * time.Millisecond
 			newRawOrigin(t, func(c *rawConn) { io.Copy(io.Discard, c) }).use(r, c)
 		}},
-		{name: "the upstream proxy is not there", code: "upstream_unreachable", detail: "upstream proxy", dial: func(_ *testing.T, r *rig, c *proxy.Config) {
+		{name: "the upstream proxy is not there", plain: true, code: "upstream_unreachable", detail: "upstream proxy", dial: func(_ *testing.T, r *rig, c *proxy.Config) {
 			via(c, &url.URL{Scheme: "http", Host: "127.0.0.1:1"})
 		}},
-		{name: "the SOCKS proxy is not there", code: "upstream_unreachable", detail: "upstream proxy", dial: func(_ *testing.T, r *rig, c *proxy.Config) {
+		{name: "the SOCKS proxy is not there", plain: true, code: "upstream_unreachable", detail: "upstream proxy", dial: func(_ *testing.T, r *rig, c *proxy.Config) {
 			via(c, &url.URL{Scheme: "socks5", Host: "127.0.0.1:1"})
 		}},
 		{name: "the upstream proxy wants other credentials", code: "upstream_unreachable", detail: "upstream proxy", dial: func(t *testing.T, r *rig, c *proxy.Config) {
 			p := newForwarder(t, "user:pass", nil)
 			via(c, &url.URL{Scheme: "http", Host: p.addr(), User: url.UserPassword("user", "wrong")})
 		}},
-		{name: "the SOCKS proxy wants other credentials", code: "upstream_unreachable", detail: "upstream proxy", dial: func(t *testing.T, r *rig, c *proxy.Config) {
+		{name: "the SOCKS proxy wants other credentials", plain: true, code: "upstream_unreachable", detail: "upstream proxy", dial: func(t *testing.T, r *rig, c *proxy.Config) {
 			p := newForwarder(t, "user:pass", nil)
 			via(c, &url.URL{Scheme: "socks5", Host: p.addr(), User: url.UserPassword("user", "wrong")})
 		}},
@@ -96,8 +97,8 @@ func TestUpstreamFailures(t *testing.T) {
 			via(c, &url.URL{Scheme: "gopher", Host: "127.0.0.1:1"})
 		}},
 	} {
-		for _, kind := range []string{"h1", "h2", "tunnel"} {
-			if kind == "tunnel" && tt.tls {
+		for _, kind := range []string{"h1", "h2", "tunnel", "plain"} {
+			if kind == "tunnel" && tt.tls || kind == "plain" && !tt.plain {
 				continue
 			}
 			t.Run(tt.name+", "+kind, func(t *testing.T) {
@@ -105,9 +106,12 @@ func TestUpstreamFailures(t *testing.T) {
 					func(r *rig, c *proxy.Config) { tt.dial(t, r, c) })
 				var resp *http.Response
 				var err error
-				if kind == "tunnel" {
+				switch kind {
+				case "plain":
+					resp, err = r.client(false).Get("http://plain.test/")
+				case "tunnel":
 					resp, err = r.raw("CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: elsewhere.test\r\n" + r.authHeader() + "\r\n")
-				} else {
+				default:
 					resp, err = r.client(kind == "h2").Get("https://" + apiHost)
 				}
 				if err != nil {
