@@ -21,11 +21,16 @@ func nameOf(cmd *cobra.Command) string {
 	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 }
 
-// misspelled is a usage error whose hint offers what may have been meant.
+// misspelled is a usage error whose hint offers what is spelled like a word.
 func misspelled(cmd *cobra.Command, msg, word string, known []string) error {
+	return offering(cmd, msg, provider.Suggest(word, known))
+}
+
+// offering is a usage error whose hint offers what may have been meant.
+func offering(cmd *cobra.Command, msg string, meant []string) error {
 	f := &fault{code: "Usage", exit: exitUsage, msg: msg, hint: "run: " + cmd.CommandPath() + " --help"}
-	if near := provider.Suggest(word, known); len(near) > 0 {
-		f.hint = "did you mean " + strings.Join(near, ", ") + "? " + f.hint
+	if len(meant) > 0 {
+		f.hint = "did you mean " + strings.Join(meant, ", ") + "? " + f.hint
 	}
 	return f
 }
@@ -110,7 +115,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	if cmd.HasParent() {
 		called = nameOf(cmd) + " " + word
 	}
-	return misspelled(cmd, fmt.Sprintf("unknown command %q", called), word, subcommands(cmd))
+	return offering(cmd, fmt.Sprintf("unknown command %q", called), meant(cmd, word))
 }
 
 func subcommands(cmd *cobra.Command) (names []string) {
