@@ -20,8 +20,14 @@ type NoProfileError struct {
 	Suggestions []string
 }
 
-// Error implements error.
-func (e *NoProfileError) Error() string { return ErrNoProfile.Error() + ": " + e.Name }
+// Error names what was asked for, unless that may be a secret.
+func (e *NoProfileError) Error() string {
+	name := e.Name
+	if provider.MayBeSecret(name) {
+		name = provider.Repeat(name)
+	}
+	return ErrNoProfile.Error() + ": " + name
+}
 
 // Unwrap returns ErrNoProfile.
 func (e *NoProfileError) Unwrap() error { return ErrNoProfile }

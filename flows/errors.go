@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/audit"
 )
@@ -98,15 +99,18 @@ func named(connection string, byDefault func() string) bool {
 	return connection != "" && (connection != DefaultConnection || byDefault() != DefaultConnection)
 }
 
-func advised(provider, connection string, named bool, err error) *ConnectionError {
+func advised(of, connection string, named bool, err error) *ConnectionError {
 	if errors.Is(err, vault.ErrUnavailable) || errors.Is(err, audit.ErrUnavailable) {
-		return &ConnectionError{Provider: provider, Connection: connection, Err: err} // no login mends a disk
+		return &ConnectionError{Provider: of, Connection: connection, Err: err} // no login mends a disk
 	}
-	next := loginAgain(provider, connection, named)
+	if errors.Is(err, ErrNoConnection) && provider.MayBeSecret(connection) {
+		connection, named = "", false // nobody's name, and not to be repeated
+	}
+	next := loginAgain(of, connection, named)
 	if errors.Is(err, ErrAlreadyConnected) {
 		next += " --force"
 	}
-	return &ConnectionError{Provider: provider, Connection: connection, Err: err, Next: next}
+	return &ConnectionError{Provider: of, Connection: connection, Err: err, Next: next}
 }
 
 // loginAgain is the advice to log in.

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -88,21 +87,18 @@ type NotFoundError struct {
 	Suggestions []string // names that are spelled alike, nearest first
 }
 
-// Error names what was asked for.
-func (e *NotFoundError) Error() string {
-	name := e.Name
-	if len(name) > maxNameBytes { // the line is for a person to read
-		name = name[:maxNameBytes] + "…"
-	}
-	return fmt.Sprintf("provider %q not found", name)
-}
+// Error names what was asked for, unless that may be a secret.
+func (e *NotFoundError) Error() string { return "provider " + Repeat(e.Name) + " not found" }
 
 // Is matches [ErrNotFound].
 func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
 
 // Hint offers the names that are spelled alike.
 func (e *NotFoundError) Hint() string {
-	if len(e.Suggestions) == 0 {
+	switch {
+	case MayBeSecret(e.Name):
+		return "run: authsome list; a secret is never an argument, since every user can read it there: authsome login takes it with --secret-file"
+	case len(e.Suggestions) == 0:
 		return "run: authsome list"
 	}
 	return "did you mean " + strings.Join(e.Suggestions, ", ") + "? run: authsome list"

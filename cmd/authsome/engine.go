@@ -40,7 +40,7 @@ func (g grantFlags) choose(ctx context.Context, client *authsome.Client) (map[st
 	for _, pair := range g.connections {
 		name, connection, ok := strings.Cut(pair, "=")
 		if !ok || connection == "" {
-			return nil, &fault{code: "Usage", exit: exitUsage, msg: fmt.Sprintf("--connection %q: want PROVIDER=NAME", pair), hint: "run: authsome list --connected"}
+			return nil, &fault{code: "Usage", exit: exitUsage, msg: "--connection " + provider.Repeat(pair) + ": want PROVIDER=NAME", hint: "run: authsome list --connected"}
 		}
 		if _, err := client.Registry.Lookup(name); err != nil {
 			return nil, err

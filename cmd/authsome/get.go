@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"authsome/flows"
+	"authsome/provider"
 	"authsome/vault/secret"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,8 @@ func newGet(a *app) *cobra.Command {
 			}
 			value, known := record[field]
 			if !known {
-				return usageError(cmd, fmt.Errorf("no field %q; there are %s", field, strings.Join(flows.FieldNames(record), ", ")))
+				names := flows.FieldNames(record)
+				return misspelled(cmd, "no field "+provider.Repeat(field)+"; there are "+strings.Join(names, ", "), field, names)
 			}
 			if text, ok := c.SecretField(field); ok && show {
 				if err := client.Record("get", c.Provider, c.Name); err != nil {

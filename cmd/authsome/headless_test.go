@@ -267,3 +267,41 @@ func TestSecretAsAnArgumentIsNotRepeated(t *testing.T) {
 		}
 	}
 }
+
+// A secret that was given where a name belongs is not repeated either. Names are,
+// since whoever mistyped one wants to see it.
+func TestSecretForANameIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if r := w.run(w.command(nil, "register", "-", "--yes"), exampleDefinition); r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	if r := w.run(w.command(nil, "login", "example", "--secret-file", "-"), "ordinary"); r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	for _, line := range []string{
+		"login X", "get X", "inspect X", "export X", "logout X", "revoke X", "remove X", "log --provider X",
+		"X", "vault X", "help X", "help vault X", "list X", "export example X", "--profile X list", "--X list", "list -X", "login --callback-port X example",
+		"connection list X", "connection default X work", "connection default example X", "connection rename example X b",
+		"connection rename example default X/", "get example --connection X", "get example --connection X/", "get example --field X",
+		"run --provider X -- true", "run --connection X -- true", "run --connection X=work -- true", "run --connection example=X -- true",
+		"login example --force --secret-file X", "import X", "log --event X", "vault rekey --mode X",
+	} {
+		for _, json := range []bool{false, true} {
+			said := func(word string) result {
+				args := strings.Fields(strings.ReplaceAll(line, "X", word))
+				if json {
+					args = append([]string{"--json"}, args...)
+				}
+				return w.authsome(args...)
+			}
+			if r := said(canary); strings.Contains(r.stdout+r.stderr, canary) || r.code == 0 && !strings.HasPrefix(line, "log ") {
+				t.Errorf("%s: exit %d: %s%s", line, r.code, r.stdout, r.stderr)
+			}
+			if r := said("nosuchname"); !strings.Contains(r.stdout+r.stderr, "nosuchname") && !strings.Contains(line, " -X") && r.code != 0 {
+				t.Errorf("%s does not say what there is none of: %s%s", line, r.stdout, r.stderr)
+			}
+		}
+	}
+	w.noSecret()
+}

@@ -248,12 +248,13 @@ func (a *app) readImport(ctx context.Context, path string) ([]byte, error) {
 
 // importError words why nothing came of an import.
 func importError(source string, err error) error {
-	f := &fault{code: "ImportFailed", exit: exitOther, err: err, msg: fmt.Sprintf("import %s: %v", source, err), hint: "run: authsome import --help"}
+	name := repeatedPath(source)
+	f := &fault{code: "ImportFailed", exit: exitOther, err: err, msg: fmt.Sprintf("import %s: %v", name, err), hint: "run: authsome import --help"}
 	var path *fs.PathError
 	if errors.As(err, &path) {
-		f.msg = fmt.Sprintf("import %s: %s: %v", source, path.Path, path.Err)
+		f.msg = fmt.Sprintf("import %s: %s: %v", name, path.Path, path.Err)
 		if source == path.Path {
-			f.msg = fmt.Sprintf("import %s: %v", source, path.Err)
+			f.msg = fmt.Sprintf("import %s: %v", name, path.Err)
 		}
 	}
 	switch {

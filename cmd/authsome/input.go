@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
 
+	"authsome/provider"
 	"authsome/vault/regular"
 )
 
@@ -43,6 +45,15 @@ func (a *app) readInput(ctx context.Context, path string, limit int64) ([]byte, 
 		defer got.file.Close()
 		return io.ReadAll(io.LimitReader(&input{ctx, got.file}, limit))
 	}
+}
+
+// repeatedPath is a path as an error names it. A secret may have been given where
+// a file that holds one belongs.
+func repeatedPath(path string) string {
+	if provider.MayBeSecret(path) && filepath.Base(path) == path {
+		return provider.Repeat(path)
+	}
+	return path
 }
 
 // input is a stream whose reads end with the context. A read that waits for a

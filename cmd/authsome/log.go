@@ -40,7 +40,7 @@ well, print one JSON value on each line.`,
 				return usageError(cmd, err)
 			}
 			if f.name != "" && !slices.Contains(auditEvents, f.name) {
-				return misspelled(cmd, fmt.Sprintf("--event %q: there is no such event", f.name), f.name, auditEvents)
+				return misspelled(cmd, "--event "+provider.Repeat(f.name)+": there is no such event", f.name, auditEvents)
 			}
 			// Without the vault: what happened can be read though it does not open.
 			home, err := a.home()

@@ -232,7 +232,7 @@ const secretFileBytes = 64 << 10
 
 func (a *app) readSecretFile(ctx context.Context, path string) (secret.Text, error) {
 	bad := func(err error) (secret.Text, error) {
-		return secret.Text{}, &fault{code: "CredentialMissing", exit: exitMissing, msg: fmt.Sprintf("secret file %s: %v", path, err),
+		return secret.Text{}, &fault{code: "CredentialMissing", exit: exitMissing, msg: fmt.Sprintf("secret file %s: %v", repeatedPath(path), err),
 			hint: "give a readable file that holds the secret alone", err: err}
 	}
 	b, err := a.readInput(ctx, path, secretFileBytes+1)

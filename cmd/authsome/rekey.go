@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"authsome"
+	"authsome/provider"
 	"authsome/vault"
 	"authsome/vault/audit"
 	"authsome/vault/secret"
@@ -48,7 +49,7 @@ key unless --forget-old-key is given: make a new backup first.`,
 				return usageError(cmd, errors.New("rekey: say --mode, --new-data-key, or both"))
 			}
 			if f.mode != "" && !slices.Contains(encryptionModes, f.mode) {
-				return misspelled(cmd, fmt.Sprintf("--mode %q: want %s", f.mode, strings.Join(encryptionModes, ", ")), f.mode, encryptionModes)
+				return misspelled(cmd, "--mode "+provider.Repeat(f.mode)+": want "+strings.Join(encryptionModes, ", "), f.mode, encryptionModes)
 			}
 			if _, takes := secretOf[f.mode]; f.secretFile != "" && !takes {
 				return usageError(cmd, errors.New("rekey: --secret-file goes with --mode passphrase or --mode env"))

@@ -50,9 +50,15 @@ func (a *app) flagError(cmd *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "":
 		name := "--" + unknown.GetSpecifiedName()
-		return misspelled(cmd, fmt.Sprintf("%s: unknown flag %s", nameOf(cmd), name), name, flagNames(cmd))
+		shown := name
+		if provider.MayBeSecret(name) {
+			shown = provider.Repeat(name)
+		}
+		return misspelled(cmd, fmt.Sprintf("%s: unknown flag %s", nameOf(cmd), shown), name, flagNames(cmd))
+	case errors.As(err, &unknown): // of several letters, the first that is none
+		err = fmt.Errorf("%s: unknown flag -%s", nameOf(cmd), unknown.GetSpecifiedName())
 	case errors.As(err, &invalid):
-		err = fmt.Errorf("%s: --%s %q: want %s", nameOf(cmd), invalid.GetFlag().Name, invalid.GetValue(), wanted(invalid.GetFlag()))
+		err = fmt.Errorf("%s: --%s %s: want %s", nameOf(cmd), invalid.GetFlag().Name, provider.Repeat(invalid.GetValue()), wanted(invalid.GetFlag()))
 	case errors.As(err, &missing):
 		err = fmt.Errorf("%s: --%s needs a value", nameOf(cmd), missing.GetFlag().Name)
 	default:
@@ -115,7 +121,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	if cmd.HasParent() {
 		called = nameOf(cmd) + " " + word
 	}
-	return offering(cmd, fmt.Sprintf("unknown command %q", called), meant(cmd, word))
+	return offering(cmd, "unknown command "+provider.Repeat(called), meant(cmd, word))
 }
 
 func subcommands(cmd *cobra.Command) (names []string) {
@@ -153,7 +159,7 @@ func numberOfArgs(least int, names []string) cobra.PositionalArgs {
 		case len(args) > len(names) && len(names) == 0 && cmd.HasSubCommands():
 			return unknownCommand(cmd, args[0])
 		case len(args) > len(names):
-			return usageError(cmd, fmt.Errorf("%s: unexpected argument %q", nameOf(cmd), args[len(names)]))
+			return usageError(cmd, fmt.Errorf("%s: unexpected argument %s", nameOf(cmd), provider.Repeat(args[len(names)])))
 		}
 		return nil
 	}
