@@ -31,3 +31,7 @@ func systemRoots(add func(source string, data []byte)) bool {
 		found = true
 	}
 }
+
+// CheckRoots has nothing to look at: crypto/x509 asks the system, and reads no
+// variable.
+func CheckRoots(func(string) string) error { return nil }

@@ -346,7 +346,12 @@ func (b *Broker) oauthFailure(c *Connection, err error) error {
 		return err
 	}
 	out := b.connectionError(c.Provider, c.Name, fmt.Errorf("%w: %w", ErrLoginFailed, err))
+	var local *oauth.LocalError
 	switch {
+	case errors.As(err, &local):
+		out.Next = local.Next
+	case errors.Is(err, oauth.ErrUntrusted):
+		out.Next = "a private authority belongs in a PEM file that SSL_CERT_FILE names, with the others that you need; run: authsome doctor"
 	case errors.Is(err, oauth.ErrPortUnavailable):
 		out.Next = "free the port, or choose one that the provider knows with --callback-port"
 	case errors.Is(err, oauth.ErrInvalidClient):

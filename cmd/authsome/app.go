@@ -135,7 +135,7 @@ func (a *app) openWith(ctx context.Context, o authsome.Options) (*authsome.Clien
 
 // options say how the home is opened.
 func (a *app) options(runID string) authsome.Options {
-	return authsome.Options{Profile: a.profile, Getenv: a.getenv, Run: runID, Logger: a.logger(), Passphrase: a.askPassphrase}
+	return authsome.Options{Profile: a.profile, Getenv: a.getenv, Run: runID, Logger: a.logger(), Passphrase: a.askPassphrase, HTTP: a.providerClient()}
 }
 
 // now is the time that the person at the terminal reads.

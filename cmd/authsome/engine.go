@@ -101,6 +101,9 @@ type engineConfig struct {
 // startEngine makes the authority, the routes and the proxy. Nothing listens
 // yet. Routes follow the vault until stop.
 func (a *app) startEngine(ctx context.Context, client *authsome.Client, cfg engineConfig) (*engine, error) {
+	if err := ca.CheckRoots(a.getenv); err != nil { // they verify origins
+		return nil, &fault{code: "TrustFile", exit: exitOther, msg: err.Error(), hint: readableFile, err: err}
+	}
 	e := &engine{client: client, injector: injector.New(client.Broker), registry: prometheus.NewRegistry()}
 	e.refreshes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "authsome_refresh_total", Help: "Token refreshes by outcome."},
 		[]string{"provider", "outcome"})

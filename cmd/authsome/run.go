@@ -221,7 +221,7 @@ func (s *session) open(metricsAddr string) error {
 	}
 	s.trust, err = ca.WriteTrust(s.dir.path, s.engine.authority.RootPEM(), in)
 	if path := (*fs.PathError)(nil); errors.As(err, &path) && !strings.HasPrefix(path.Path, s.dir.path) {
-		return &fault{code: "TrustFile", exit: exitOther, msg: err.Error(), err: err, hint: "have the variable name a PEM file that you can read, or unset it"}
+		return &fault{code: "TrustFile", exit: exitOther, msg: err.Error(), err: err, hint: readableFile}
 	}
 	if err != nil {
 		return temporaryError(err)

@@ -99,6 +99,7 @@ func (c *Config) client() *http.Client {
 // URL, which may hold a token, and malformed answers.
 func (c *Config) broken(parent, limited context.Context, out outgoing, err error, written bool) *Error {
 	e := &Error{Op: out.op, Retryable: true, AnswerLost: written}
+	var local *LocalError
 	switch {
 	case errors.Is(parent.Err(), context.Canceled):
 		e.Code, e.kind, e.cause, e.Retryable = "cancelled", ErrCancelled, context.Canceled, false
@@ -107,8 +108,13 @@ func (c *Config) broken(parent, limited context.Context, out outgoing, err error
 	case limited.Err() != nil:
 		e.Code, e.kind = "timeout", ErrTimeout
 		e.Description = "no complete answer within " + c.callTimeout().String()
+	case errors.As(err, &local):
+		e.Code, e.kind, e.cause, e.Retryable, e.Description = "unreachable", ErrUnreachable, local, false, out.secrets.clean(local.Error(), maxDescription)
 	default:
 		e.Code, e.kind, e.Description = "unreachable", ErrUnreachable, out.secrets.clean(reason(err), maxDescription)
+		if e.Description == ErrUntrusted.Error() {
+			e.cause = ErrUntrusted
+		}
 	}
 	return e
 }
@@ -131,7 +137,7 @@ func reason(err error) string {
 	case errors.As(err, &dns):
 		return "the host name cannot be resolved: " + dns.Name
 	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &verify):
-		return "the server's certificate is not trusted"
+		return ErrUntrusted.Error()
 	case errors.As(err, &record):
 		return "the server does not speak TLS"
 	case errors.As(err, &alert):

@@ -198,7 +198,18 @@ func TestBrokenConnections(t *testing.T) {
 		c.HTTP = &http.Client{Transport: &http.Transport{}}
 		_, err := c.Refresh(t.Context(), held)
 		e := failureOf(t, err, oauth.ErrUnreachable)
-		if e.AnswerLost || !strings.Contains(e.Description, "certificate") {
+		if e.AnswerLost || !strings.Contains(e.Description, "certificate") || !errors.Is(err, oauth.ErrUntrusted) {
+			t.Errorf("got %+v", e)
+		}
+	})
+	t.Run("this machine", func(t *testing.T) {
+		c := scripted(func(*http.Request) (*http.Response, error) {
+			return nil, &oauth.LocalError{Err: errors.New("no roots here"), Next: "mend them"}
+		})
+		_, err := c.Refresh(t.Context(), held)
+		var local *oauth.LocalError
+		e := failureOf(t, err, oauth.ErrUnreachable)
+		if e.Retryable || e.AnswerLost || e.Description != "no roots here" || !errors.As(err, &local) || local.Next != "mend them" {
 			t.Errorf("got %+v", e)
 		}
 	})

@@ -27,6 +27,9 @@ var (
 	ErrCancelled = sentinel("cancelled")
 	// ErrUnreachable is returned when no connection could be made or it broke.
 	ErrUnreachable = sentinel("the endpoint could not be reached")
+	// ErrUntrusted is returned when the server's certificate is not one that is trusted here.
+	// [ErrUnreachable] matches too.
+	ErrUntrusted = sentinel("the server's certificate is not trusted")
 	// ErrUnavailable is returned when the provider says that it cannot answer now: 429, 5xx,
 	// temporarily_unavailable.
 	ErrUnavailable = sentinel("the provider is unavailable")
@@ -60,8 +63,24 @@ type Error struct {
 	AnswerLost bool
 
 	kind  error // one of the sentinels
-	cause error // context.Canceled or context.DeadlineExceeded, else nil; never an error with text of its own
+	cause error // context.Canceled, context.DeadlineExceeded, ErrUntrusted or a [*LocalError], else nil
 }
+
+// LocalError is what the caller's HTTP client fails with when something on this machine keeps it from
+// asking anybody. Its text and its hint are passed on: they must hold no secret.
+type LocalError struct {
+	Err  error
+	Next string // what to do
+}
+
+// Error implements error.
+func (e *LocalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *LocalError) Unwrap() error { return e.Err }
+
+// Hint returns what to do next.
+func (e *LocalError) Hint() string { return e.Next }
 
 // Error says what failed, the code, the description and the status on one line.
 func (e *Error) Error() string {
@@ -79,7 +98,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the sentinel and, after a cancellation, the context's own error.
+// Unwrap gives the sentinel and the cause: after a cancellation, the context's own error.
 func (e *Error) Unwrap() []error {
 	var errs []error
 	if e.kind != nil {
