@@ -122,9 +122,6 @@ func (a *app) openWith(ctx context.Context, o authsome.Options) (*authsome.Clien
 	for _, name := range secretVariables {
 		os.Unsetenv(name)
 	}
-	if !a.server && client.Home.OpenToOthers() { // a server's is a volume of its own
-		a.warn("every user can write to the home %s, which is root's, and put a key or a definition there", client.Home.Dir)
-	}
 	for _, w := range client.Warnings {
 		if !a.goesInto(w) {
 			a.warn("%v", w)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -17,6 +18,7 @@ type openHome struct {
 	owner int // 0 is whoever runs the test
 	mode  fs.FileMode
 	user  int // 0 is whoever runs the test
+	group int // 0 is that of the owner
 	code  int
 	says  string // on stderr; "" is nothing
 	left  fs.FileMode
@@ -39,7 +41,9 @@ func TestHomeThatOthersCanChange(t *testing.T) {
 			openHome{name: "of another", owner: bob, mode: 0o755, user: alice, code: 7, says: "it belongs to another user (uid 65533) (set AUTHSOME_HOME to a directory of your own)", left: 0o755},
 			openHome{name: "of another, open to all", owner: bob, mode: 0o777, user: alice, code: 7, says: "it belongs to another user (uid 65533)", left: 0o777},
 			openHome{name: "of a user that root looks at", owner: bob, mode: 0o700, left: 0o700},
-			openHome{name: "of root, open to all, as volumes are", mode: 0o777, user: alice, says: "warning: every user can write to the home $HOME, which is root's", left: 0o777},
+			openHome{name: "of root, open to all, as volumes are", mode: 0o777 | fs.ModeSetgid, user: alice, code: 7,
+				says: "other users can write to it (mode 2777) (set AUTHSOME_HOME to a directory in it, such as $HOME/home, which is made for you alone)", left: 0o777 | fs.ModeSetgid},
+			openHome{name: "of root, open to a group", mode: 0o775, user: alice, group: alice, left: 0o775},
 		)
 	}
 	w := newWorld(t)
@@ -80,7 +84,11 @@ func TestHomeThatOthersCanChange(t *testing.T) {
 					if out, err := exec.Command("chown", "-R", fmt.Sprint(inside), home).CombinedOutput(); err != nil {
 						t.Fatalf("%v: %s", err, out)
 					}
-					if err := os.Chown(home, owner, owner); err != nil {
+					group := owner
+					if h.group != 0 {
+						group = h.group
+					}
+					if err := os.Chown(home, owner, group); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -128,5 +136,43 @@ func TestHomeThatOthersCanChange(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What a user is told to do about a volume of root's that is open to all works: the
+// directory below it is made for them alone, and nobody else's is taken for it.
+func TestHomeBelowAVolume(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to be two other users")
+	}
+	const alice, bob = 65532, 65533
+	w := newWorld(t)
+	home, program := filepath.Join(volume(t, 0, alice, fs.ModeSetgid|0o777), "home"), copyProgram(t, binary)
+	list := func(user int) (string, error) {
+		id := fmt.Sprint(user)
+		cmd := exec.CommandContext(t.Context(), tool(t, "setpriv"), "--reuid", id, "--regid", id, "--clear-groups", program, "list")
+		cmd.Env, cmd.Dir = w.env("AUTHSOME_HOME="+home), "/"
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := list(alice); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	info, err := os.Stat(home)
+	if err != nil || info.Mode().Perm() != 0o700 || info.Sys().(*syscall.Stat_t).Uid != alice {
+		t.Fatalf("got %v, %v: want a directory of alice's alone", info, err)
+	}
+	if out, err := list(alice); err != nil {
+		t.Errorf("again: %v: %s", err, out)
+	}
+	if err := os.Rename(home, home+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := list(bob); err != nil {
+		t.Fatalf("bob's: %v: %s", err, out)
+	}
+	if out, err := list(alice); err == nil || !strings.Contains(out, "it belongs to another user (uid 65533)") {
+		t.Errorf("alice is in bob's: %v: %s", err, out)
 	}
 }

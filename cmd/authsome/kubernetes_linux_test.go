@@ -204,8 +204,7 @@ func runPod(t *testing.T, image, agentImage string) {
 	}
 	proxy := k.spec.InitContainers[1]
 	sidecar := k.container(proxy, image, "/usr/bin/authsome").trust(world)
-	sidecar.env = append(sidecar.env, "AUTHSOME_HOME=/var/lib/authsome")
-	s := sidecar.serve(k.volumes["state"])
+	s := sidecar.serve(filepath.Join(k.volumes["state"], "home"))
 	for _, probe := range []*probe{proxy.StartupProbe, proxy.ReadinessProbe, proxy.LivenessProbe} {
 		s.eventually("the probe "+probe.HTTPGet.Path+" is answered", func() bool {
 			if s.hasEnded() {
@@ -248,7 +247,7 @@ func runPod(t *testing.T, image, agentImage string) {
 			"https://api.openai.com:8443/":        "curl: (7)",
 			"http://www.elsewhere.example.test/":  "egress_denied",
 			"file:///run/secrets/authsome":        "curl: (37)",
-			"file:///var/lib/authsome/audit.log":  "curl: (37)",
+			"file:///var/lib/authsome/home":       "curl: (37)",
 		} {
 			if out, _ := agent("curl", "-sSi", "--max-time", "5", target).output(nil); !strings.Contains(out, want) {
 				t.Errorf("%s: got %s, want %s", target, out, want)
@@ -268,7 +267,7 @@ func runPod(t *testing.T, image, agentImage string) {
 		before := readFile(t, root)
 		sidecar.remove()
 		<-s.done
-		s = sidecar.serve(k.volumes["state"])
+		s = sidecar.serve(filepath.Join(k.volumes["state"], "home"))
 		s.eventually("it is ready", func() bool { status, _ := k.probe(proxy, proxy.ReadinessProbe); return status == http.StatusOK })
 		if readFile(t, root) != before {
 			t.Error("agents that run on trust it no longer")

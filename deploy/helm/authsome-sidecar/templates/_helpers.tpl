@@ -47,7 +47,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with get . "scopes" }}{{ $_ := set $login "scopes" . }}{{ end -}}
 {{- $_ := set $logins .provider (append (get $logins .provider | default list) $login) -}}
 {{- end -}}
-{{- $config := dict "metrics_addr" ":9090" "ca_dir" "/var/lib/authsome/ca" "bundle_out" "/run/authsome/ca.pem" "env_out" "/run/authsome/agent.env" "store" "memory" "egress" .Values.egress.policy "credentials" $logins -}}
+{{- $config := dict "metrics_addr" ":9090" "ca_dir" "/var/lib/authsome/home/ca" "bundle_out" "/run/authsome/ca.pem" "env_out" "/run/authsome/agent.env" "store" "memory" "egress" .Values.egress.policy "credentials" $logins -}}
 {{- with .Values.egress.allowHosts }}{{ $_ := set $config "allow_host" . }}{{ end -}}
 {{- if .Values.redirect.enabled -}}
 {{- $_ := set $config "listen" list -}}
@@ -81,6 +81,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   args: [proxy, --config, /etc/authsome/proxy.yaml]
   env:
     - { name: GOMEMLIMIT, value: 200MiB }
+    # The volume is open to all, and a home must not be. This is made in it.
+    - { name: AUTHSOME_HOME, value: /var/lib/authsome/home }
   ports:
     - { name: metrics, containerPort: 9090 }
   startupProbe:
