@@ -65,6 +65,11 @@ func (w *trustWriter) noProxy() []string {
 			w.warn("NO_PROXY entry %q lets the child around the proxy on its way to %s", entry, w.in.Intercepted[i])
 		}
 	}
+	for _, host := range w.in.Intercepted {
+		if slices.Contains(loopbackNames, host) {
+			w.warn("%s gets no credential: NO_PROXY always has the loopback, and the child goes there directly", host)
+		}
+	}
 	add(loopbackNames...)
 	add(w.in.NoProxy...)
 	return out

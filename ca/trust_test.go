@@ -115,6 +115,7 @@ func TestNoProxy(t *testing.T) {
 		{"the caller's own", nil, ca.TrustInput{NoProxy: []string{"db", "localhost"}}, "127.0.0.1,localhost,::1,db", "|db|*.db", 0},
 		{"around the proxy", map[string]string{"NO_PROXY": ".corp.test"}, ca.TrustInput{Intercepted: []string{"api.test", "git.corp.test"}},
 			".corp.test,127.0.0.1,localhost,::1", "|*.corp.test", 1},
+		{"the loopback itself", nil, ca.TrustInput{Intercepted: []string{"api.test", "localhost", "127.0.0.1"}}, "127.0.0.1,localhost,::1", "", 2},
 		{"not a list", map[string]string{"NO_PROXY": "a|b'c\"d"}, ca.TrustInput{}, "a|b'c\"d,127.0.0.1,localhost,::1", "", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -21,19 +21,15 @@ func openLog(path string) (*os.File, error) {
 	return f, err
 }
 
-// logOptions are those of a log from a level up, which leaves out what is nil: a
-// refusal without a cause has none.
+// logOptions are those of a log from a level up, which leaves out what says
+// nothing.
 func logOptions(level slog.Level) *slog.HandlerOptions {
 	return &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr {
-		if isNothing(attr) {
+		if saysNothing(attr) {
 			return slog.Attr{}
 		}
 		return attr
 	}}
-}
-
-func isNothing(attr slog.Attr) bool {
-	return attr.Value.Kind() == slog.KindAny && attr.Value.Any() == nil
 }
 
 // warnings prints log records of warnings for the person at the terminal: a
@@ -52,7 +48,7 @@ func (w warnings) Handle(_ context.Context, r slog.Record) error {
 	b.WriteString(printable(r.Message))
 	add := func(attr slog.Attr) bool {
 		value := attr.Value.Resolve().String()
-		if value == "" || isNothing(attr) {
+		if saysNothing(attr) {
 			return true
 		}
 		if strings.ContainsAny(value, " \"=") || printable(value) != value {
@@ -67,6 +63,12 @@ func (w warnings) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(add)
 	w.a.warn("%s", b.String())
 	return nil
+}
+
+// saysNothing reports whether an attribute is there for records that have it.
+func saysNothing(attr slog.Attr) bool {
+	value := attr.Value.Resolve()
+	return value.Any() == nil || value.Kind() == slog.KindString && value.String() == ""
 }
 
 // WithAttrs implements slog.Handler.
