@@ -36,12 +36,12 @@ func (a *app) unasked(undone string) error {
 // confirm asks a yes-or-no question; anything but yes is no, and so is Ctrl-D on a
 // terminal. It fails when there was no answer.
 func (a *app) confirm(question string) (yes bool, err error) {
-	return a.confirmFrom(bufio.NewReader(a.stdin), question)
+	return a.confirmBy(bufio.NewReader(a.stdin), question)
 }
 
-// confirmFrom is confirm for one question of several: the answers may be piped in
-// together.
-func (a *app) confirmFrom(answers *bufio.Reader, question string) (yes bool, err error) {
+// confirmBy is confirm for one of several questions, whose answers may be there
+// already.
+func (a *app) confirmBy(answers *bufio.Reader, question string) (yes bool, err error) {
 	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
 	line, err := answers.ReadString('\n')
 	_, typed := a.terminal()

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,11 @@ type notImported struct {
 }
 
 func (a *app) importFrom(ctx context.Context, source string, f importFlags) error {
+	if f.connection != "" {
+		if err := provider.ValidName(f.connection); err != nil {
+			return fmt.Errorf("%w: connection: %w", flows.ErrBadName, err)
+		}
+	}
 	client, err := a.open(ctx)
 	if err != nil {
 		return err
@@ -92,32 +98,29 @@ func (a *app) importFrom(ctx context.Context, source string, f importFlags) erro
 	for _, s := range skipped {
 		left = append(left, notImported{s.Provider, where(s.Where, s.Variable, s.Line), s.Reason})
 	}
-	ask := bufio.NewReader(a.stdin)
+	answers := bufio.NewReader(a.stdin)
 	var failed []error
-	var unasked error // what keeps the rest from being asked about
 	for _, one := range found {
 		if f.connection != "" {
 			one.Connection = f.connection
 		}
 		at := where(one.Where, one.Variable, one.Line)
-		if !f.yes && unasked == nil {
-			yes, err := a.confirmFrom(ask, fmt.Sprintf("Import %s as %s/%s?", at, one.Provider, orElse(one.Connection, flows.DefaultConnection)))
-			if errors.Is(err, context.Canceled) {
-				return err
-			}
-			if err == nil && !yes {
-				left = append(left, notImported{one.Provider, at, "not wanted"})
-				continue
-			}
-			unasked = err
+		wanted, err := f.yes, error(nil)
+		if !f.yes {
+			wanted, err = a.confirmBy(answers, fmt.Sprintf("Import %s as %s/%s?", at, one.Provider, orElse(one.Connection, flows.DefaultConnection)))
 		}
-		if unasked != nil {
-			left = append(left, notImported{one.Provider, at, "nobody was asked"})
+		if err != nil { // it was not answered, and neither will the others be
+			failed = append(failed, a.unanswered(err, len(done)))
+			break
+		}
+		if !wanted {
+			left = append(left, notImported{one.Provider, at, "not wanted"})
 			continue
 		}
 		c, err := a.adopt(ctx, client, one, f.force)
 		if errors.Is(err, context.Canceled) {
-			return err
+			failed = append(failed, err)
+			break
 		}
 		if err != nil {
 			if !errors.Is(err, flows.ErrAlreadyConnected) {
@@ -128,11 +131,18 @@ func (a *app) importFrom(ctx context.Context, source string, f importFlags) erro
 		}
 		done = append(done, imported{one.Provider, c.Name, at, c.EffectiveStatus(a.now())})
 	}
-	if unasked != nil {
-		// A script that takes this for a success would delete the file.
-		failed = append(failed, a.unasked("not everything was imported"))
-	}
 	return a.importDone(source, done, left, errors.Join(failed...))
+}
+
+// unanswered is the error of a question that got no answer, after so many imports.
+func (a *app) unanswered(err error, imported int) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case imported > 0:
+		return a.unasked("the rest was not imported")
+	}
+	return a.unasked("nothing was imported")
 }
 
 // reason is an error in a list, without the hint that the command ends with.
@@ -171,11 +181,16 @@ func (a *app) importDone(source string, done []imported, left []notImported, fai
 			return err
 		}
 	}
+	if slices.ContainsFunc(left, func(l notImported) bool { return strings.HasSuffix(l.Reason, flows.ErrAlreadyConnected.Error()) }) {
+		a.say("What was connected already is as it was: add --force to replace it, or --connection NAME to have both.")
+	}
 	switch {
 	case failed != nil:
 		return failed
 	case len(done)+len(left) == 0:
 		return importError(source, imports.ErrNothing)
+	case len(done) > 0 && source == "-":
+		a.say("Next: authsome run -- your command")
 	case len(done) > 0:
 		a.say("%s is as it was: remove what is in the vault now from it. Next: authsome run -- your command", source)
 	}
@@ -223,7 +238,7 @@ func (a *app) readSource(ctx context.Context, client *authsome.Client, source st
 	}
 	if info, err := os.Stat(source); err == nil && info.IsDir() {
 		if !imports.IsPredecessor(source) {
-			return nil, nil, fmt.Errorf("%w: it is a directory, and no home of the Python authsome", imports.ErrFormat)
+			return nil, nil, errNoHome
 		}
 		return predecessor.Read(ctx, source, client.Profile, a.now(), oldKeyring(ctx))
 	}
@@ -259,11 +274,34 @@ func importError(source string, err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		f.code, f.exit, f.hint = "ImportNotFound", exitMissing, "SOURCE is an env file, gh or gcloud; run: authsome import --help"
+		f.code, f.exit, f.hint = "ImportNotFound", exitMissing, elsewhere(source)
+	case errors.Is(err, errNoHome):
+		f.hint = "an env file is imported by its name; run: authsome scan " + shellWord(source) + " to find some"
 	case errors.Is(err, imports.ErrNothing):
 		f.code, f.exit, f.hint = "ImportNothing", exitMissing, "run: authsome list --search WORD to find the provider, then authsome login"
 	}
 	return f
+}
+
+// errNoHome is the error of a directory that is no home of the Python authsome.
+var errNoHome = fmt.Errorf("%w: it is a directory, and no home of the Python authsome", imports.ErrFormat)
+
+// elsewhere says what to do about a source that is not there.
+func elsewhere(source string) string {
+	const help = "SOURCE is an env file, gh, gcloud or a directory; run: authsome import --help"
+	switch strings.ToLower(filepath.Base(source)) {
+	case "gh":
+		return "log in with gh auth login first, or say where its files are with GH_CONFIG_DIR"
+	case "gcloud":
+		return "run gcloud auth application-default login first, or say where the file is with GOOGLE_APPLICATION_CREDENTIALS"
+	case "github", "github-cli":
+		return "did you mean gh? " + help
+	case "google", "gcp":
+		return "did you mean gcloud? " + help
+	case "aws":
+		return "there is no provider for AWS, whose clients sign each request with the key itself; " + help
+	}
+	return help
 }
 
 // ghConfigDir is where the GitHub CLI keeps its files, by the rules of

@@ -138,7 +138,7 @@ func (a *app) revoked(name string, done []flows.Revocation) error {
 			return err
 		}
 	} else {
-		a.say("Removed %d connection(s) of %s.", len(done), name)
+		a.say("Removed %s of %s.", counted(len(done), "connection"), name)
 	}
 	return failed
 }
@@ -170,7 +170,11 @@ issued stays valid at the provider.`,
 			if a.json {
 				return a.emit(map[string]any{"status": "success", "provider": args[0], "connections_removed": removed, "definition_removed": definition})
 			}
-			a.say("Removed %d connection(s) of %s.", removed, args[0])
+			what := counted(removed, "connection") + " of " + args[0]
+			if definition {
+				what += ", and its definition"
+			}
+			a.say("Removed %s.", what)
 			return nil
 		},
 	}

@@ -261,6 +261,30 @@ func TestQuestionsOnATerminal(t *testing.T) {
 	w.must("inspect", "example")
 }
 
+// Ctrl-C at one of import's questions is an answer to none of them: what was
+// imported before it stays, and is said.
+func TestImportCalledOff(t *testing.T) {
+	w := newWorld(t)
+	w.register(exampleDefinition)
+	env := file(t, t.TempDir(), "env", "EXAMPLE_API_KEY="+canary+"\nGITHUB_TOKEN="+canary+"\nGITLAB_TOKEN="+canary+"\n")
+	term := onTerminal(t, w.command(nil, "import", env))
+	term.expect("as example/default? [y/N] ")
+	term.typed("y\r")
+	term.expect("as github/default? [y/N] ")
+	term.typed("\x03")
+	if code := term.wait(); code != 8 {
+		t.Errorf("exit %d, want 8", code)
+	}
+	if out := term.output(); strings.Contains(out, "gitlab") || strings.Contains(out, "not wanted") || !strings.Contains(out, "imported  example/default") {
+		t.Errorf("the terminal shows:\n%s", out)
+	}
+	w.must("get", "example")
+	if r := w.authsome("get", "github"); r.code != 5 {
+		t.Errorf("github: exit %d", r.code)
+	}
+	w.noSecret()
+}
+
 // TestColours finds colours on a terminal, and none where they are not wanted.
 func TestColours(t *testing.T) {
 	w := newWorld(t)

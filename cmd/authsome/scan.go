@@ -109,15 +109,19 @@ func (a *app) printScan(dir string, files int, all []finding) error {
 			return err
 		}
 	}
+	below := "below " + dir
+	if dir == "." {
+		below = "here and below"
+	}
 	if len(all) == 0 {
-		a.say("No secret of a known provider in %d env files below %s.", files, dir)
+		a.say("No secret of a known provider in %s %s.", counted(files, "env file"), below)
 		return nil
 	}
 	first, count := all[0].File, fmt.Sprintf("%d secrets lie", len(all))
 	if len(all) == 1 {
 		count = "a secret lies"
 	}
-	return &fault{code: "SecretsFound", exit: exitOther, msg: count + " in env files below " + dir,
+	return &fault{code: "SecretsFound", exit: exitOther, msg: count + " in env files " + below,
 		hint: "run: authsome import " + shellWord(first) + ", then remove them from the file; replace those that were ever committed"}
 }
 

@@ -12,6 +12,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// counted is a number of things: "1 connection", "2 connections".
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
 func usageError(cmd *cobra.Command, err error) error {
 	return &fault{code: "Usage", exit: exitUsage, msg: err.Error(), hint: "run: " + cmd.CommandPath() + " --help", err: err}
 }
