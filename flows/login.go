@@ -135,7 +135,7 @@ func (c *Connection) settle(def *provider.Definition, given string) error {
 	if given == "" {
 		given = c.BaseURL
 	}
-	base, err := baseURL(def, given)
+	base, err := BaseURL(def, given)
 	if err != nil {
 		return connectionError(c.Provider, c.Name, err)
 	}
@@ -246,8 +246,9 @@ func keyShape(def *provider.Definition, key secret.Text) error {
 // errNoBaseURL is returned where a base URL is needed and nobody said which.
 var errNoBaseURL = fmt.Errorf("%w: it is self-hosted or per site: say where with --base-url https://…", ErrBadInput)
 
-// baseURL chooses and checks the base URL of a login.
-func baseURL(def *provider.Definition, given string) (string, error) {
+// BaseURL is the base URL that a login would use which was given this one, "" for
+// none: the definition's then. It fails with [ErrBadInput].
+func BaseURL(def *provider.Definition, given string) (string, error) {
 	fallback := def.DefaultBaseURL()
 	if given == "" {
 		given = fallback

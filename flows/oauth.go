@@ -115,7 +115,7 @@ func (s *oauthLogin) client(ctx context.Context, redirect string) error {
 		}
 		asksBase = asksBase && !asked
 	}
-	base, err := baseURL(def, cmp.Or(s.l.BaseURL, s.c.BaseURL))
+	base, err := BaseURL(def, cmp.Or(s.l.BaseURL, s.c.BaseURL))
 	if err != nil && !(asksBase && errors.Is(err, errNoBaseURL)) {
 		return s.b.connectionError(def.Name, s.c.Name, err)
 	}

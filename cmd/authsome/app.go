@@ -36,6 +36,7 @@ type app struct {
 	log     *slog.Logger
 	logSink io.Closer
 	printed bool // a JSON value is on stdout
+	ended   bool // the line of a question that was called off
 	code    int  // exit code of a command that ended without an error of ours
 }
 

@@ -46,7 +46,7 @@ func (a *app) confirmBy(answers *bufio.Reader, question string) (yes bool, err e
 	line, err := answers.ReadString('\n')
 	_, typed := a.terminal()
 	if !typed || err != nil {
-		fmt.Fprintln(a.stderr) // nobody typed a line end
+		a.endLine()
 	}
 	if err != nil && line == "" && (!typed || errors.Is(err, context.Canceled)) {
 		return false, err

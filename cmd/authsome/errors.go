@@ -135,6 +135,9 @@ func (a *app) exit(ctx context.Context, err error) int {
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = &fault{code: "Cancelled", exit: exitCancelled, msg: "cancelled", hint: "run the command again when ready", err: err}
+		if _, attended := a.terminal(); attended && !a.ended {
+			a.endLine() // it is a question's, or has ^C on it
+		}
 	}
 	f := describe(err)
 	a.nameConnections(ctx, err, f)

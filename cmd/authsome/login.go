@@ -135,6 +135,12 @@ func (a *app) loginKey(ctx context.Context, client *authsome.Client, in flows.Lo
 	if err != nil {
 		return nil, err
 	}
+	if f.baseURL != "" { // wrong, it is said before a key is typed
+		if base, err = flows.BaseURL(in.Provider.Definition, f.baseURL); err != nil {
+			return nil, &flows.ConnectionError{Provider: in.Provider.Name, Connection: f.connection, Err: err,
+				Next: "run: authsome login " + in.Provider.Name + " --base-url https://…"}
+		}
+	}
 	ctx, p, err := a.newPrompter(ctx, in.Provider, in.Connection, f.noBrowser)
 	if err != nil {
 		return nil, err

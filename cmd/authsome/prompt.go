@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
-	"unicode/utf8"
 
 	"authsome/flows"
 	"authsome/flows/oauth"
 	"authsome/flows/pages"
 	"authsome/provider"
-	"authsome/vault/secret"
 
 	"github.com/pkg/browser"
 	"golang.org/x/term"
@@ -109,12 +106,21 @@ func (p *prompter) Key(ctx context.Context, askBaseURL bool, base string) (pages
 	var answer pages.KeyAnswer
 	var err error
 	if askBaseURL {
-		if answer.BaseURL, err = p.a.ask(ctx, "Base URL", base); err != nil {
+		if answer.BaseURL, err = p.askBaseURL(ctx, base); err != nil {
 			return answer, err
 		}
+		base = answer.BaseURL
 	}
-	answer.Key, err = p.a.promptSecret(ctx, in, p.entry, "key")
+	answer.Key, err = p.a.promptSecret(ctx, in, p.entry, base)
 	return answer, err
+}
+
+// askBaseURL asks for a base URL on the terminal.
+func (p *prompter) askBaseURL(ctx context.Context, base string) (string, error) {
+	return p.a.askFor(ctx, "Base URL", base, func(answer string) error {
+		_, err := flows.BaseURL(p.entry.Definition, answer)
+		return err
+	})
 }
 
 // nobody is the error of a login that has to ask and cannot.
@@ -143,12 +149,12 @@ func (p *prompter) Client(ctx context.Context, req flows.ClientRequest) (flows.C
 	answer := flows.ClientAnswer{ID: req.ClientID}
 	var err error
 	if req.AskBaseURL {
-		if answer.BaseURL, err = p.a.ask(ctx, "Base URL", req.BaseURL); err != nil {
+		if answer.BaseURL, err = p.askBaseURL(ctx, req.BaseURL); err != nil {
 			return answer, err
 		}
 	}
 	if answer.ID == "" {
-		if answer.ID, err = p.a.ask(ctx, "Client id", ""); err != nil {
+		if answer.ID, err = p.a.askFor(ctx, "Client id", "", needed); err != nil {
 			return answer, err
 		}
 	}
@@ -178,7 +184,7 @@ func (p *prompter) BaseURL(ctx context.Context, _ *provider.Definition, last str
 	if _, ok := p.a.terminal(); !ok {
 		return "", nil
 	}
-	return p.a.ask(ctx, "Base URL", last)
+	return p.askBaseURL(ctx, last)
 }
 
 // clientForm asks in the browser.
@@ -286,109 +292,4 @@ func (p *prompter) ResultPage(w http.ResponseWriter, r oauth.Result) {
 		return
 	}
 	pages.ResultPage(pages.Config{Name: p.entry.Name, DisplayName: p.entry.DisplayName})(w, r)
-}
-
-// ask reads one visible line from the terminal.
-func (a *app) ask(ctx context.Context, question, def string) (string, error) {
-	if def != "" {
-		question += " [" + def + "]"
-	}
-	fmt.Fprintf(a.stderr, "%s: ", question)
-	type answer struct {
-		line string
-		err  error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		line, err := readLine(a.stdin)
-		done <- answer{line, err}
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(a.stderr)
-		return "", context.Canceled
-	case got := <-done:
-		line := strings.TrimSpace(got.line)
-		if line == "" && got.err != nil {
-			return "", &fault{code: "Cancelled", exit: exitCancelled, msg: "nothing was entered", hint: "run the command again when ready"}
-		}
-		if line == "" {
-			line = def
-		}
-		return line, nil
-	}
-}
-
-// readLine reads up to a line's end and no further: what is pasted after it is
-// the answer to the next question.
-func readLine(r io.Reader) (string, error) {
-	var line []byte
-	for b := make([]byte, 1); ; {
-		n, err := r.Read(b)
-		if n == 1 && b[0] == '\n' {
-			return string(line), nil
-		}
-		line = append(line, b[:n]...)
-		if err != nil {
-			return string(line), err
-		}
-	}
-}
-
-// promptSecret asks for a secret that must be given.
-func (a *app) promptSecret(ctx context.Context, in *os.File, entry *provider.Entry, what string) (secret.Text, error) {
-	if entry.Docs != "" {
-		a.say("Make a %s at %s", what, entry.Docs)
-	}
-	text, err := a.readMasked(ctx, in, fmt.Sprintf("%s %s for %s: ", entry.DisplayName, what, strings.Join(entry.HostURL, ", ")))
-	if err == nil && text.IsZero() {
-		err = &fault{code: "Cancelled", exit: exitCancelled, msg: "no " + what + " was entered", hint: "run: authsome login " + entry.Name}
-	}
-	return text, err
-}
-
-// typedRunes is where x/term stops to take what is typed, without a word.
-const typedRunes = 4096
-
-// readMasked reads a line without showing what is typed. It reads key by key:
-// of the kernel's own lines nobody can tell whether they were cut, and they do
-// not end with Ctrl-D.
-func (a *app) readMasked(ctx context.Context, in *os.File, prompt string) (secret.Text, error) {
-	state, err := term.MakeRaw(int(in.Fd()))
-	if err != nil {
-		return secret.Text{}, err
-	}
-	defer term.Restore(int(in.Fd()), state)
-	type answer struct {
-		line string
-		err  error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		screen := term.NewTerminal(struct {
-			io.Reader
-			io.Writer
-		}{in, a.stderr}, "")
-		line, err := screen.ReadPassword(prompt)
-		done <- answer{line, err}
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprint(a.stderr, "\r\n")
-		return secret.Text{}, context.Canceled
-	case got := <-done:
-		if got.err != nil { // Ctrl-C, Ctrl-D
-			fmt.Fprint(a.stderr, "\r\n")
-			return secret.Text{}, &fault{code: "Cancelled", exit: exitCancelled, msg: "nothing was entered", hint: "run the command again when ready"}
-		}
-		if utf8.RuneCountInString(got.line) >= typedRunes {
-			return secret.Text{}, &fault{code: "InvalidSecret", exit: exitAuth, msg: fmt.Sprintf("what was entered is longer than the %d characters that can be typed", typedRunes-1),
-				hint: "put it into a file and add --secret-file FILE"}
-		}
-		text := strings.TrimSpace(got.line)
-		if text == "" {
-			return secret.Text{}, nil
-		}
-		return secret.New(text), nil
-	}
 }

@@ -261,6 +261,45 @@ func TestQuestionsOnATerminal(t *testing.T) {
 	w.must("inspect", "example")
 }
 
+// An answer that will not do is said to be so before a secret is typed after it.
+func TestAnswersThatWillNotDo(t *testing.T) {
+	w := newWorld(t)
+	w.register(`{"schema_version": 1, "name": "site", "display_name": "Site", "auth_type": "api_key", "flow": "api_key",
+		"host_url": "{base_url}/rest", "api_key": {"env_var": "SITE_KEY"}}`)
+	w.register(`{"schema_version": 1, "name": "app", "display_name": "App", "auth_type": "oauth2", "flow": "pkce", "host_url": "api.example.test",
+		"oauth": {"authorization_url": "https://auth.example.test/authorize", "token_url": "https://auth.example.test/token"}}`)
+	term := onTerminal(t, w.command([]string{"NO_COLOR=1"}, "login", "site"))
+	for _, c := range []struct{ keys, then string }{
+		{"\r", "it is self-hosted or per site"},
+		{"ftp://site.example.test\r", "want https://host"},
+		{"Site.example.test\r", "Site key for https://site.example.test/rest: "},
+	} {
+		term.expect("Base URL: ")
+		term.typed(c.keys)
+		term.expect(c.then)
+	}
+	term.typed("\x03")
+	if code := term.wait(); code != 8 {
+		t.Errorf("exit %d, want 8", code)
+	}
+	term = onTerminal(t, w.command([]string{"NO_COLOR=1"}, "login", "site", "--base-url", "ftp://site.example.test"))
+	if code := term.wait(); code != 2 || strings.Contains(term.output(), "Site key") {
+		t.Errorf("exit %d, want 2\n%s", code, term.output())
+	}
+	term = onTerminal(t, w.command([]string{"NO_COLOR=1"}, "login", "app"))
+	term.expect("Client id: ")
+	term.typed("\r")
+	term.expect("it is needed; Ctrl-C ends the login")
+	term.typed("id\r")
+	term.expect("App client secret")
+	term.typed("\r")
+	term.expect("https://auth.example.test/authorize")
+	term.typed("\x03")
+	if code := term.wait(); code != 8 || !strings.Contains(term.output(), "^C\nerror: cancelled") {
+		t.Errorf("exit %d, want 8\n%s", code, term.output())
+	}
+}
+
 // Ctrl-C at one of import's questions is an answer to none of them: what was
 // imported before it stays, and is said.
 func TestImportCalledOff(t *testing.T) {
@@ -275,7 +314,7 @@ func TestImportCalledOff(t *testing.T) {
 	if code := term.wait(); code != 8 {
 		t.Errorf("exit %d, want 8", code)
 	}
-	if out := term.output(); strings.Contains(out, "gitlab") || strings.Contains(out, "not wanted") || !strings.Contains(out, "imported  example/default") {
+	if out := term.output(); strings.Contains(out, "gitlab") || strings.Contains(out, "not wanted") || !strings.Contains(out, "[y/N] ^C\nimported  example/default") {
 		t.Errorf("the terminal shows:\n%s", out)
 	}
 	w.must("get", "example")
