@@ -157,7 +157,7 @@ var _ flows.Prompter = nobody{}
 // Client implements flows.Prompter.
 func (n nobody) Client(_ context.Context, req flows.ClientRequest) (flows.ClientAnswer, error) {
 	return flows.ClientAnswer{}, &fault{code: "CredentialMissing", exit: exitMissing,
-		msg: "an OAuth client of " + req.Provider.Name + " needs an id and a secret", hint: "give client_id and secret_file"}
+		msg: "an OAuth client of " + req.Provider.Name + " needs an id and a secret", hint: "give client_id and secret_file; a login that needs a person is not for here: log in elsewhere, and give the proxy that home with store: file"}
 }
 
 // Visit implements flows.Prompter.

@@ -187,12 +187,20 @@ func (r *configReader) kind(v *yaml.Node, path string, want yaml.Kind, what stri
 	return false
 }
 
+// addressKeys are those whose values are no text in YAML when somebody writes a
+// port alone.
+var addressKeys = []string{"listen", "transparent_listen", "metrics_addr", "advertise"}
+
 func (r *configReader) text(to *string) setter {
 	return func(v *yaml.Node, path string) {
 		if !r.kind(v, path, yaml.ScalarNode, "text") {
 			return
 		}
 		if v.Tag != "!!str" {
+			if key, _, _ := strings.Cut(path, "["); slices.Contains(addressKeys, key) {
+				r.fail(v, path, "want an address such as 127.0.0.1:8080")
+				return
+			}
 			r.fail(v, path, "want text: write %q, in quotes", v.Value)
 			return
 		}

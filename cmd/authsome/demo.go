@@ -92,6 +92,13 @@ func (a *app) printDemo(r demoResult) error {
 	if err != nil {
 		return err
 	}
+	var command []string
+	for _, word := range r.ChildCommand {
+		if strings.Contains(word, " ") { // it has a variable in it
+			word = `"` + word + `"`
+		}
+		command = append(command, word)
+	}
 	return a.print(`$ authsome login demo            the key is in the vault now
 $ authsome run -- %s
 
@@ -101,7 +108,7 @@ what the API answered %s
 audit                 %s
 
 The child never held the key, and could not have printed it.`,
-		strings.Join(r.ChildCommand, " "), r.ChildHeld, r.APIReceived, r.APIAnswered, line)
+		strings.Join(command, " "), r.ChildHeld, r.APIReceived, r.APIAnswered, line)
 }
 
 func (a *app) runDemo(ctx context.Context, api *demoAPI, key secret.Text, s *session) (demoResult, error) {

@@ -310,15 +310,19 @@ func orElse(v, def string) string {
 	return def
 }
 
-// parseEgress reads --egress and --allow-host.
-func parseEgress(mode string, allow []string) (proxy.Egress, error) {
-	var egress proxy.Egress
-	err := fmt.Errorf("--egress %q: want allow or deny", mode)
-	if mode == "allow" || mode == "deny" {
+// parseEgress reads --egress and --allow-host of a command.
+func parseEgress(command, mode string, allow []string) (egress proxy.Egress, err error) {
+	url := slices.IndexFunc(allow, func(host string) bool { return strings.Contains(host, "/") })
+	switch {
+	case mode != "allow" && mode != "deny":
+		err = fmt.Errorf("--egress %s: want allow or deny", provider.Repeat(mode))
+	case url >= 0:
+		err = fmt.Errorf("--allow-host %s: want host, host:port or *.domain, without https:// and a path", allow[url])
+	default:
 		egress, err = proxy.NewEgress(mode == "deny", allow)
 	}
 	if err != nil {
-		return egress, &fault{code: "Usage", exit: exitUsage, msg: err.Error(), hint: "run: authsome run --help", err: err}
+		return egress, &fault{code: "Usage", exit: exitUsage, msg: err.Error(), hint: "run: authsome " + command + " --help", err: err}
 	}
 	return egress, nil
 }

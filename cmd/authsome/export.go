@@ -47,6 +47,9 @@ refresh token is never printed.`,
 			if err != nil {
 				return err
 			}
+			if len(vars) == 0 && failed == nil {
+				a.say("There is nothing to export. Next: authsome list --connected")
+			}
 			named := make(map[string]string, len(vars))
 			for name, value := range vars {
 				named[prefix+name] = value

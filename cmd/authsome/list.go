@@ -75,6 +75,13 @@ func newList(a *app) *cobra.Command {
 					"custom":  keep(all, func(p listedProvider) bool { return p.Source == "custom" })})
 			} else {
 				err = a.printProviders(all, time.Now())
+				switch {
+				case len(all) > 0:
+				case search != "":
+					a.say("No provider has %q in a name, a host or a variable. Next: authsome list, or authsome register FILE to add one", search)
+				case connected:
+					a.say("Nothing is connected. Next: authsome login PROVIDER")
+				}
 			}
 			return orError(err, damaged)
 		},
@@ -208,6 +215,9 @@ func (a *app) printProviders(all []listedProvider, now time.Time) error {
 		for _, c := range p.Connections {
 			rows = append(rows, []string{name, p.Source, string(p.AuthType), c.Name, string(c.Status), age(c.ExpiresAt, c.LastRefresh, now)})
 		}
+	}
+	if len(all) == 0 {
+		return a.print("Providers: 0 total, 0 connected")
 	}
 	if err := a.print("Providers: %d total, %d connected\n", len(all), connected); err != nil {
 		return err

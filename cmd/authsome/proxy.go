@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -117,6 +118,9 @@ func (cfg *sidecarConfig) check() error {
 	case cfg.Egress == "", cfg.Store == "":
 		return bad("egress and store cannot be empty", "leave them out for the defaults")
 	}
+	if host, port, err := net.SplitHostPort(cfg.Advertise); cfg.Advertise != "" && (err != nil || host == "" || port == "") {
+		return bad("--advertise "+cfg.Advertise+": want the host and the port under which agents reach the proxy", "give --advertise HOST:PORT")
+	}
 	for _, c := range cfg.Credentials {
 		if c.SecretFile == "-" || c.ClientIDFile == "-" {
 			return bad(c.where+": a file, not stdin", "name the file that holds it")
@@ -125,7 +129,7 @@ func (cfg *sidecarConfig) check() error {
 	if err := cfg.checkFiles(); err != nil {
 		return err
 	}
-	_, err := parseEgress(cfg.Egress, cfg.AllowHost)
+	_, err := parseEgress("proxy", cfg.Egress, cfg.AllowHost)
 	return err
 }
 

@@ -164,7 +164,7 @@ func (a *app) startSession(ctx context.Context, f runFlags, c *cell) (s *session
 	if err != nil {
 		return nil, err
 	}
-	egress, err := parseEgress(f.egress, f.allow)
+	egress, err := parseEgress("run", f.egress, f.allow)
 	if err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func (s *sidecar) startEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	egress, err := parseEgress(cfg.Egress, cfg.AllowHost)
+	egress, err := parseEgress("proxy", cfg.Egress, cfg.AllowHost)
 	if err != nil {
 		return err
 	}
@@ -327,7 +327,7 @@ func (s *sidecar) prepareReload(ctx context.Context) (commit func() error, err e
 	if err != nil {
 		return nil, err
 	}
-	egress, err := parseEgress(next.Egress, next.AllowHost)
+	egress, err := parseEgress("proxy", next.Egress, next.AllowHost)
 	if err != nil {
 		return nil, err
 	}

@@ -407,6 +407,9 @@ func TestSidecarRefusesToStart(t *testing.T) {
 		{"open listener", []string{"--listen", "0.0.0.0:0"}, 2, "OpenListener", "loopback"},
 		{"no listener", []string{"--listen", ""}, 2, "Usage", "no listener"},
 		{"bad egress", []string{"--egress", "maybe"}, 2, "Usage", "maybe"},
+		{"an allowed URL", []string{"--egress", "deny", "--allow-host", "https://api.example.test/v1"}, 2, "Usage", "--allow-host https://api.example.test/v1: want host, host:port or *.domain"},
+		{"advertised without a port", []string{"--advertise", "proxy.internal"}, 2, "Usage", "--advertise proxy.internal: want the host and the port"},
+		{"advertised without a host", []string{"--advertise", ":8080"}, 2, "Usage", "--advertise :8080: want the host and the port"},
 		{"bad upstream", []string{"--upstream-proxy", "ftp://x"}, 2, "Usage", "upstream-proxy"},
 		{"unknown provider", []string{"--provider", "nosuch"}, 3, "ProviderNotFound", "nosuch"},
 		{"not connected", []string{"--provider", "github"}, 5, "CredentialMissing", "github"},
@@ -544,7 +547,7 @@ func TestSidecarReloadsConfig(t *testing.T) {
 
 	write("egress: dney\nlisten: [1]\n")
 	s.reload()
-	for _, want := range []string{config + ":1: ", `egress: "dney" is not allow or deny`, config + ":2: ", "listen[0]: want text", "goes on as it was"} {
+	for _, want := range []string{config + ":1: ", `egress: "dney" is not allow or deny`, config + ":2: ", "listen[0]: want an address", "goes on as it was"} {
 		if !strings.Contains(s.stderr.String(), want) {
 			t.Errorf("a bad configuration: stderr lacks %q", want)
 		}
