@@ -47,7 +47,7 @@ refresh token is never printed.`,
 			if err != nil {
 				return err
 			}
-			if len(vars) == 0 && failed == nil {
+			if len(vars) == 0 && failed == nil && !a.json {
 				a.say("There is nothing to export. Next: authsome list --connected")
 			}
 			named := make(map[string]string, len(vars))

@@ -114,6 +114,9 @@ func (a *app) backupVault(ctx context.Context, path string) error {
 	}
 	if err := client.Store.Backup(ctx, path); err != nil {
 		err = errors.Join(err, client.Audit.Write(audit.Event{Event: "vault.backup", Outcome: audit.Failed}))
+		if missing := (*vault.StoreError)(nil); errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) {
+			return &fault{code: "NothingStored", exit: exitOther, msg: "there is nothing to back up: profile " + client.Profile + " holds nothing yet", hint: "run: authsome login PROVIDER", err: err}
+		}
 		if errors.Is(err, fs.ErrExist) {
 			return &fault{code: "FileExists", exit: exitOther, msg: path + " exists already", hint: "choose another name: a backup replaces nothing", err: err}
 		}
