@@ -125,9 +125,6 @@ func (s *sidecar) trustInput() (ca.TrustInput, error) {
 			return in, &fault{code: "Usage", exit: exitUsage, msg: "--env-out: under which address do agents reach " + at + "?", hint: "give --advertise HOST:PORT"}
 		}
 	}
-	if _, _, err := net.SplitHostPort(at); err != nil {
-		return in, &fault{code: "Usage", exit: exitUsage, msg: fmt.Sprintf("--advertise %q: want HOST:PORT", at), hint: "give the address under which agents reach the proxy", err: err}
-	}
 	u := url.URL{Scheme: "http", Host: at}
 	if !s.token.IsZero() {
 		u.User = url.UserPassword("agent", s.token.Reveal())
