@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -72,6 +73,23 @@ type carrier struct {
 	c      *conn
 	once   sync.Once
 	closed chan struct{}
+
+	patience time.Duration // with one write
+	guard    *time.Timer   // of the write under way; TLS writes one at a time
+}
+
+// Write implements net.Conn. A client that reads nothing is broken off in the
+// end, whoever writes: net/http waits for an HTTP/2 client without a limit, and
+// TLS answers key updates where something is read, which has a deadline for
+// reading alone.
+func (c *carrier) Write(p []byte) (int, error) {
+	if c.guard == nil {
+		c.guard = time.AfterFunc(c.patience, func() { abort(c.c.raw) })
+	} else {
+		c.guard.Reset(c.patience)
+	}
+	defer c.guard.Stop()
+	return c.bulkConn.Write(p)
 }
 
 // Close implements net.Conn and says so to whoever waits for the end.

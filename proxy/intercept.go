@@ -10,7 +10,8 @@ import (
 // intercept ends the client's TLS and serves the requests inside it.
 func (p *Proxy) intercept(c *conn, config *tls.Config) {
 	defer p.metrics.open("intercept")()
-	carrier := &carrier{bulkConn: bulkConn{Conn: takeAhead(c.rwc, c.br)}, c: c, closed: make(chan struct{})}
+	carrier := &carrier{bulkConn: bulkConn{Conn: takeAhead(c.rwc, c.br)}, c: c, closed: make(chan struct{}),
+		patience: max(p.limits.IdleStream, p.limits.IdleUpgrade)}
 	inner := tls.Server(carrier, config)
 	ctx, cancel := context.WithTimeout(c.ctx, p.limits.RequestHeader)
 	c.raw.SetDeadline(time.Now().Add(p.limits.RequestHeader))
@@ -27,6 +28,7 @@ func (p *Proxy) intercept(c *conn, config *tls.Config) {
 	c.calm()
 	c.secure = true
 	if inner.ConnectionState().NegotiatedProtocol == "h2" {
+		carrier.patience = p.limits.IdleStream // its streams, upgraded or not, have windows to wait for
 		p.h2.serve(c, inner)
 		return
 	}
