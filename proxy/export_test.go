@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -110,4 +111,12 @@ func (p *Proxy) PoolCounts() (streams, waiting int, dialing bool) {
 		h.mu.Unlock()
 	}
 	return streams, waiting, dialing
+}
+
+// SpendRefusalLines uses up the audit lines of refusals, for longer than a test
+// takes.
+func (p *Proxy) SpendRefusalLines() {
+	p.clients.mu.Lock()
+	defer p.clients.mu.Unlock()
+	p.clients.spent, p.clients.at = p.clients.burst+1e6, time.Now()
 }

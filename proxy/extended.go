@@ -97,6 +97,7 @@ func (h *originHost) extended(ctx context.Context, x *exchange, out *http.Reques
 		s.Close()
 		return nil, context.Canceled
 	}
+	x.exposed = true
 	resp, err := s.open(req, x.p.limits.ResponseHeader)
 	if err != nil {
 		alive := x.cancel.off()

@@ -34,6 +34,7 @@ type exchange struct {
 	credential secret.Text
 	ticket     audit.Ticket
 	reserved   bool
+	exposed    bool // the credential may be on its way to the origin
 	replay     *replayBody
 	kept       int64      // bytes of memory that the request's body takes, to be signed
 	answer     originBody // of an HTTP/1 origin

@@ -33,12 +33,14 @@ func (x *exchange) plainTrip(ctx context.Context, out *http.Request) (*http.Resp
 // that chose HTTP/2, with a stream of conn. That is released with the answer's
 // body; without an answer it is the caller's still.
 func (x *exchange) overTransport(ctx context.Context, by http.RoundTripper, out *http.Request, conn *h2Conn) (*http.Response, error) {
-	x.lend()
 	ctx, cancel := context.WithCancel(ctx)
 	t := &trip{x: x, cancel: cancel, news: news{x: x}}
 	if !x.cancel.on(t) {
 		cancel()
+		return nil, context.Canceled
 	}
+	x.exposed = true
+	x.lend()
 	t.trace.Got1xxResponse = func(status int, h textproto.MIMEHeader) error { return t.news.add(status, http.Header(h)) }
 	resp, err := by.RoundTrip(absolute(httptrace.WithClientTrace(ctx, &t.trace), out, x.scheme, x.target))
 	t.news.end(err == nil)

@@ -73,6 +73,7 @@ func (c *originConn) exchange(x *exchange, out *http.Request) (resp *http.Respon
 		c.host.put(c)
 		return nil, false, context.Canceled
 	}
+	x.exposed = true
 	sent, err := c.send(out)
 	if sent.parallel() {
 		x.lend()

@@ -71,7 +71,7 @@ func (x *exchange) refuse(ref *Refusal) ending {
 	e := x.event("refuse", "denied")
 	e.Code, e.Provider = string(ref.Code), ref.Provider
 	x.p.count(ref, x.target.Host)
-	record := !x.credential.IsZero() // which may have been sent
+	record := x.route != nil && x.exposed
 	if !record {
 		e.Detail, record = x.c.refusalLines(x.p).next(x.end)
 	}
@@ -114,13 +114,19 @@ func (x *exchange) finish() {
 }
 
 // abandoned records an exchange whose client had gone before there was an
-// answer. Its credential may have been sent.
+// answer. Its credential may have been sent. Where it was not, the client asked
+// nobody but the proxy, which a client of HTTP/2 can do ten thousand times a
+// second, and has the lines of a refusal.
 func (x *exchange) abandoned() ending {
 	x.end = time.Now()
-	if x.reserved {
+	e := x.event("inject", "failed")
+	e.Code = "client_gone"
+	record := x.reserved
+	if record && !x.exposed {
+		e.Detail, record = x.c.refusalLines(x.p).next(x.end)
+	}
+	if record {
 		x.reserved = false
-		e := x.event("inject", "failed")
-		e.Code = "client_gone"
 		if err := x.ticket.Commit(e); err != nil {
 			x.p.log.Error("audit injection", "provider", x.route.Provider, "error", err)
 		}
