@@ -5,13 +5,16 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -23,32 +26,76 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// sealer writes TLS 1.3 records (RFC 8446 section 5.2) after a handshake of
-// crypto/tls, which would not write what a test wants to.
+// sealer writes TLS records after a handshake of crypto/tls, which would not write
+// what a test wants to.
 type sealer struct {
-	t      testing.TB
-	raw    net.Conn
-	suite  uint16
-	secret []byte
-	aead   cipher.AEAD
-	iv     []byte
-	seq    uint64
+	t       testing.TB
+	raw     net.Conn
+	in      *tls.Conn // what comes back
+	version uint16
+	suite   uint16
+	secret  []byte // of TLS 1.3
+	aead    cipher.AEAD
+	iv      []byte
+	seq     uint64
 }
 
-// sealed opens an intercepted connection and takes its sending side over.
-func (r *rig) sealed(proto string) *sealer {
+// sealed shakes hands and takes the sending side over.
+func (r *rig) sealed(raw net.Conn, version uint16, proto string) *sealer {
 	r.t.Helper()
-	raw, _ := r.connect(apiHost + ":443")
-	var keys bytes.Buffer
-	c := tls.Client(raw, &tls.Config{RootCAs: r.trust, ServerName: apiHost, NextProtos: []string{proto}, MinVersion: tls.VersionTLS13, KeyLogWriter: &keys})
+	var keys, said bytes.Buffer
+	c := tls.Client(&heard{raw, &said}, &tls.Config{RootCAs: r.trust, ServerName: apiHost, NextProtos: []string{proto}, KeyLogWriter: &keys,
+		MinVersion: version, MaxVersion: version, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}})
 	if err := c.Handshake(); err != nil {
 		r.t.Fatal(err)
 	}
-	line := regexp.MustCompile(`CLIENT_TRAFFIC_SECRET_0 \w+ (\w+)`).FindSubmatch(keys.Bytes())
-	s := &sealer{t: r.t, raw: raw, suite: c.ConnectionState().CipherSuite}
-	s.secret, _ = hex.DecodeString(string(line[1]))
-	s.rekey()
+	s := &sealer{t: r.t, raw: raw, in: c, version: version, suite: c.ConnectionState().CipherSuite}
+	line := regexp.MustCompile(`CLIENT_(?:TRAFFIC_SECRET_0|RANDOM) (\w+) (\w+)`).FindSubmatch(keys.Bytes())
+	random, _ := hex.DecodeString(string(line[1]))
+	s.secret, _ = hex.DecodeString(string(line[2]))
+	if version == tls.VersionTLS13 {
+		s.rekey()
+		return s
+	}
+	server := said.Bytes()[5+4+2:][:32] // its random, in its ServerHello
+	block := keyBlock(s.secret, append(append([]byte("key expansion"), server...), random...))
+	s.iv, s.seq = block[32:36], 1 // Finished was the first
+	s.take(aes.NewCipher(block[:16]))
 	return s
+}
+
+// heard keeps what is read.
+type heard struct {
+	net.Conn
+	said *bytes.Buffer
+}
+
+func (h *heard) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	h.said.Write(p[:n])
+	return n, err
+}
+
+// keyBlock is the beginning of P_SHA256 (RFC 5246 section 5).
+func keyBlock(secret, seed []byte) (block []byte) {
+	mac := func(parts ...[]byte) []byte {
+		h := hmac.New(sha256.New, secret)
+		h.Write(bytes.Join(parts, nil))
+		return h.Sum(nil)
+	}
+	for a := mac(seed); len(block) < 40; a = mac(a) {
+		block = append(block, mac(a, seed)...)
+	}
+	return block
+}
+
+func (s *sealer) take(block cipher.Block, err error) {
+	if err == nil {
+		s.aead, err = cipher.NewGCM(block)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // expand is HKDF-Expand-Label without a context (RFC 8446 section 7.1).
@@ -69,17 +116,24 @@ func (s *sealer) rekey() {
 		s.aead, _ = chacha20poly1305.New(s.expand("key", 32))
 		return
 	}
-	block, _ := aes.NewCipher(s.expand("key", 16))
-	s.aead, _ = cipher.NewGCM(block)
+	s.take(aes.NewCipher(s.expand("key", 16)))
 }
 
-// seal returns a record of a kind.
+// seal returns a record of a kind (RFC 8446 section 5.2, RFC 5288 section 3).
 func (s *sealer) seal(kind byte, payload ...byte) []byte {
+	seq := binary.BigEndian.AppendUint64(nil, s.seq)
+	s.seq++
+	if s.version == tls.VersionTLS12 {
+		size := len(payload)
+		about := append(bytes.Clone(seq), kind, 3, 3, byte(size>>8), byte(size))
+		size += len(seq) + s.aead.Overhead()
+		head := append([]byte{kind, 3, 3, byte(size >> 8), byte(size)}, seq...)
+		return s.aead.Seal(head, append(bytes.Clone(s.iv), seq...), payload, about)
+	}
 	nonce := bytes.Clone(s.iv)
-	for i, b := range binary.BigEndian.AppendUint64(nil, s.seq) {
+	for i, b := range seq {
 		nonce[4+i] ^= b
 	}
-	s.seq++
 	size := len(payload) + 1 + s.aead.Overhead()
 	head := []byte{23, 3, 3, byte(size >> 8), byte(size)}
 	return s.aead.Seal(head, nonce, append(payload, kind), head[:5:5])
@@ -118,16 +172,20 @@ func (r *rig) listenNarrow() {
 	go r.proxy.Serve(narrow{l}) // until the rig's Shutdown
 }
 
+// beginH2 begins a connection.
+const beginH2 = http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
 // A client that takes nothing off its connection has its slot, and what it asks
 // for, no longer than one that stands still in another way. TLS and HTTP/2 answer
 // it of their own accord, where nobody looks at the time.
 func TestClientsThatReadNothing(t *testing.T) {
 	t.Parallel()
 	const unknown = "\x00\x40\x00\x77\x00\x00\x00\x00\x00" // begins a frame of 16 KiB that is nobody's
-	quiet := http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + strings.Repeat(unknown+strings.Repeat("x", 16<<10), 20)
+	quiet := beginH2 + strings.Repeat(unknown+strings.Repeat("x", 16<<10), 20)
 	updates := func(proto, said string) func(r *rig) {
 		return func(r *rig) {
-			s := r.sealed(proto)
+			raw, _ := r.connect(apiHost + ":443")
+			s := r.sealed(raw, tls.VersionTLS13, proto)
 			for i := 0; ; i++ {
 				flight := s.seal(23, said[i%len(said)])
 				for range 16 { // more in a row are refused
@@ -173,3 +231,91 @@ func TestClientsThatReadNothing(t *testing.T) {
 		})
 	}
 }
+
+// What a client says of TLS that is too much, or not its turn, ends its connection
+// soon, and nothing else. What is merely large does not.
+func TestTLSFloods(t *testing.T) {
+	r, _ := redirectedRig(t, nil, short, func(_ *rig, c *proxy.Config) { c.Limits.RequestHeader, c.Logger = 5*time.Second, nil })
+	hello := func(protos, size int) []byte {
+		config := &tls.Config{ServerName: apiHost}
+		for i := range protos {
+			config.NextProtos = append(config.NextProtos, fmt.Sprintf("%0*d", size, i))
+		}
+		return helloOf(t, config)
+	}
+	endless := append([]byte{22, 3, 1, 1, 0, 1, 0, 0xff, 0xfb}, make([]byte, 1<<17)...) // in one record, for inRecords
+	after := func(version uint16, kind byte, times int, payload ...byte) func(c net.Conn) {
+		return func(c net.Conn) {
+			s := r.sealed(c, version, "h2")
+			c.Write(s.seal(23, []byte(beginH2)...))
+			for fr := http2.NewFramer(io.Discard, s.in); ; {
+				f, err := fr.ReadFrame()
+				if err != nil {
+					t.Errorf("what is sealed well is not read: %v", err)
+				}
+				if err != nil || f.Header().Flags.Has(http2.FlagSettingsAck) {
+					break
+				}
+			}
+			for range times {
+				c.Write(s.seal(kind, payload...))
+			}
+		}
+	}
+	say := func(said []byte) func(c net.Conn) { return func(c net.Conn) { go c.Write(said) } }
+	attacks := map[string]func(c net.Conn){
+		"a hello of records of one byte":      say(inRecords(endless, 1)),
+		"a hello that says that it is 16 MiB": say(inRecords(append([]byte{22, 3, 1, 1, 0, 1, 0xff, 0xff, 0xff}, make([]byte, 1<<17)...), 1000)),
+		"an end within the hello":             func(c net.Conn) { c.Write(hello(1, 10)[:100]); closeWriteOf(c) },
+		"an alert within the hello":           say(append(inRecords(hello(1, 10), 50)[:55], 21, 3, 1, 0, 2, 2, 40)),
+		"alerts after the hello":              say(append(hello(1, 10), bytes.Repeat([]byte{21, 3, 3, 0, 2, 1, 90}, 1000)...)),
+		"renegotiation":                       after(tls.VersionTLS12, 22, 1, hello(1, 10)[5:]...),
+		"a second hello":                      after(tls.VersionTLS13, 22, 1, hello(1, 10)[5:]...),
+		"empty records":                       after(tls.VersionTLS13, 23, 100),
+		"warnings":                            after(tls.VersionTLS13, 21, 100, 1, 90),
+		"a change of ciphers, again and again": func(c net.Conn) {
+			r.sealed(c, tls.VersionTLS13, "h2")
+			c.Write(bytes.Repeat([]byte{20, 3, 3, 0, 1, 1}, 100))
+		},
+	}
+	enter := []func() net.Conn{
+		func() net.Conn { c, _ := r.connect(apiHost + ":443"); return c },
+		func() net.Conn { return r.redirected(netip.MustParseAddrPort("203.0.113.66:443")) },
+	}
+	all := func(t *testing.T) {
+		for name, attack := range attacks {
+			for way, open := range enter {
+				c := open()
+				attack(c)
+				began := time.Now()
+				closes(t, c)
+				if took := time.Since(began); took > 4*time.Second {
+					t.Errorf("%s, way %d: it took %v", name, way, took)
+				}
+				c.Close()
+			}
+		}
+		eventually(t, "the slots are free", func() bool { return r.metric("authsome_active_connections") == 0 })
+	}
+	all(t)
+	before := used(t)
+	for range 3 {
+		all(t)
+	}
+	before.returnsTo(t, 3*len(attacks)*len(enter))
+	if n := r.metric("authsome_requests_total"); n != 0 {
+		t.Errorf("%v requests were counted", n)
+	}
+	for _, open := range enter {
+		config := &tls.Config{RootCAs: r.trust, ServerName: apiHost, NextProtos: []string{"h2"}}
+		for i := range 1000 {
+			config.NextProtos = append(config.NextProtos, fmt.Sprintf("protocol-%d", i))
+		}
+		c := tls.Client(open(), config)
+		if err := c.Handshake(); err != nil || c.ConnectionState().NegotiatedProtocol != "h2" {
+			t.Errorf("a thousand protocols: got %q, %v", c.ConnectionState().NegotiatedProtocol, err)
+		}
+	}
+}
+
+func closeWriteOf(c net.Conn) { c.(*net.TCPConn).CloseWrite() }
