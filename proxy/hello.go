@@ -38,6 +38,7 @@ func (shortError) Error() string { return "incomplete ClientHello" }
 // had read ahead.
 func readHello(c net.Conn) (read []byte, hello clientHello, err error) {
 	buf := make([]byte, 0, 8<<10) // more than a connection's buffer
+	var seen helloRecords
 	for need := shortError(0); ; {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
@@ -46,7 +47,7 @@ func readHello(c net.Conn) (read []byte, hello clientHello, err error) {
 		buf = buf[:len(buf)+n]
 		// A client that sends a byte at a time shall not have each looked at.
 		if len(buf) >= int(need) {
-			hello, parseErr := parseHello(buf)
+			hello, parseErr := seen.parse(buf)
 			if !errors.As(parseErr, &need) {
 				return buf, hello, parseErr
 			}
@@ -65,8 +66,11 @@ func readHello(c net.Conn) (read []byte, hello clientHello, err error) {
 // parseHello reads a ClientHello (RFC 8446 section 4.1.2) off the beginning of a
 // TLS stream. What crypto/tls refuses to read is refused here too, so that both
 // see the same name: two names, two extensions of one kind, a trailing dot.
-func parseHello(stream []byte) (clientHello, error) {
-	message, err := handshakeMessage(stream)
+func parseHello(stream []byte) (clientHello, error) { return new(helloRecords).parse(stream) }
+
+// parse is parseHello for a stream of which this much has come by now.
+func (r *helloRecords) parse(stream []byte) (clientHello, error) {
+	message, err := r.message(stream)
 	if err != nil {
 		return clientHello{}, err
 	}
@@ -129,40 +133,47 @@ func readServerName(s cryptobyte.String) (host string, err error) {
 	return host, nil
 }
 
-// handshakeMessage takes the first handshake message, which must be a
-// ClientHello, out of the records that carry it.
-func handshakeMessage(stream []byte) ([]byte, error) {
+// helloRecords are the records of a stream that were looked at. They are not
+// looked at again when there is more of the stream: a client can send ten thousand
+// of one byte.
+type helloRecords struct {
+	at     int    // where the next one begins
+	joined []byte // what they carry
+}
+
+// message takes the first handshake message, which must be a ClientHello, out of
+// the records that carry it.
+func (r *helloRecords) message(stream []byte) ([]byte, error) {
 	const clientHello, headerBytes = 1, 4
-	var joined []byte
-	for at := 0; ; {
-		if len(joined) > 0 && joined[0] != clientHello {
+	for {
+		if len(r.joined) > 0 && r.joined[0] != clientHello {
 			return nil, errHello
 		}
-		if len(joined) >= headerBytes {
-			size := int(joined[1])<<16 | int(joined[2])<<8 | int(joined[3])
+		if len(r.joined) >= headerBytes {
+			size := int(r.joined[1])<<16 | int(r.joined[2])<<8 | int(r.joined[3])
 			if size > maxHelloBytes {
 				return nil, errHello
 			}
-			if len(joined) >= headerBytes+size {
-				return joined[headerBytes : headerBytes+size], nil
+			if len(r.joined) >= headerBytes+size {
+				return r.joined[headerBytes : headerBytes+size], nil
 			}
 		}
-		record := stream[at:]
+		record := stream[r.at:]
 		if len(record) > 0 && record[0] != recordHandshake { // the version after it says nothing
 			return nil, errHello
 		}
 		if len(record) < recordHeaderBytes {
-			return nil, shortError(at + recordHeaderBytes)
+			return nil, shortError(r.at + recordHeaderBytes)
 		}
 		size := int(record[3])<<8 | int(record[4])
 		if size == 0 || size > maxRecordBytes {
 			return nil, errHello
 		}
-		end := at + recordHeaderBytes + size
+		end := r.at + recordHeaderBytes + size
 		if len(stream) < end {
 			return nil, shortError(end)
 		}
-		joined = append(joined, stream[at+recordHeaderBytes:end]...)
-		at = end
+		r.joined = append(r.joined, stream[r.at+recordHeaderBytes:end]...)
+		r.at = end
 	}
 }

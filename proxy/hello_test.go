@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -146,9 +147,16 @@ func TestReadHelloInPieces(t *testing.T) {
 	if _, _, err := proxy.ReadServerName(dribble{r: bytes.NewReader(stream[:50])}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("cut short: got %v, want unexpected EOF", err)
 	}
-	endless := inRecords(append([]byte{22, 3, 1, 0, 0, 1, 1, 0, 0}, make([]byte, 1<<16)...), 16)
+	// Each record is looked at once: there may be many, and a read for each byte.
+	endless := inRecords(append([]byte{22, 3, 1, 0, 0, 1, 0, 0xff, 0xff}, make([]byte, 1<<16)...), 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	if _, _, err := proxy.ReadServerName(dribble{r: bytes.NewReader(endless)}); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("too large: got %v, want it refused", err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 2<<20 {
+		t.Errorf("%d bytes were made of 64 KiB", n)
 	}
 }
 
