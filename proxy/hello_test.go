@@ -155,7 +155,7 @@ func TestReadHelloInPieces(t *testing.T) {
 		t.Errorf("too large: got %v, want it refused", err)
 	}
 	runtime.ReadMemStats(&after)
-	if n := after.TotalAlloc - before.TotalAlloc; n > 2<<20 {
+	if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
 		t.Errorf("%d bytes were made of 64 KiB", n)
 	}
 }

@@ -235,7 +235,9 @@ func TestClientsThatReadNothing(t *testing.T) {
 // What a client says of TLS that is too much, or not its turn, ends its connection
 // soon, and nothing else. What is merely large does not.
 func TestTLSFloods(t *testing.T) {
-	r, _ := redirectedRig(t, nil, short, func(_ *rig, c *proxy.Config) { c.Limits.RequestHeader, c.Logger = 5*time.Second, nil })
+	r, _ := redirectedRig(t, nil, func(_ *rig, c *proxy.Config) { // longer than anybody waits here
+		c.Limits.RequestHeader, c.Limits.IdleClient, c.Logger = time.Minute, time.Minute, nil
+	})
 	hello := func(protos, size int) []byte {
 		config := &tls.Config{ServerName: apiHost}
 		for i := range protos {
@@ -287,10 +289,8 @@ func TestTLSFloods(t *testing.T) {
 			for way, open := range enter {
 				c := open()
 				attack(c)
-				began := time.Now()
-				closes(t, c)
-				if took := time.Since(began); took > 4*time.Second {
-					t.Errorf("%s, way %d: it took %v", name, way, took)
+				if closes(t, c); t.Failed() {
+					t.Fatalf("%s, way %d", name, way)
 				}
 				c.Close()
 			}
