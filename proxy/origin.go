@@ -18,9 +18,9 @@ import (
 // choose HTTP/2 are spoken on by net/http, and pooled in originh2.go.
 type origins struct {
 	p     *Proxy
-	h2    *http.Transport // makes HTTP/2 connections, and keeps none
-	grpc  *http.Transport // makes those that a gRPC call comes first on
-	mu    sync.RWMutex    // guards hosts
+	h2    [2]*http.Transport // makes HTTP/2 connections, wide and narrow ones, and keeps none
+	grpc  [2]*http.Transport // makes those that a gRPC call comes first on
+	mu    sync.RWMutex       // guards hosts
 	hosts map[injector.Target]*originHost
 }
 
@@ -49,8 +49,14 @@ const idlePerHost = 512
 
 func newOrigins(p *Proxy) *origins {
 	o := &origins{p: p, hosts: make(map[injector.Target]*originHost)}
-	o.h2, o.grpc = speakH2(p.newTransport()), speakH2(p.newTransport())
-	o.grpc.HTTP2.SendPingTimeout = p.limits.PingGRPC
+	for i, less := range [2]int{1, narrowing} {
+		o.h2[i], o.grpc[i] = speakH2(p.newTransport()), speakH2(p.newTransport())
+		o.grpc[i].HTTP2.SendPingTimeout = p.limits.PingGRPC
+		for _, t := range [2]*http.Transport{o.h2[i], o.grpc[i]} {
+			t.HTTP2.MaxReceiveBufferPerStream /= less
+			t.HTTP2.MaxReceiveBufferPerConnection /= less
+		}
+	}
 	go o.sweep(p.ctx)
 	return o
 }

@@ -16,8 +16,8 @@ import (
 // connection's: a client that does not read keeps nobody waiting.
 const streamsPerConn = connWindowBytes/streamWindowBytes - 4
 
-// h2ConnsPerHost bounds the connections to one origin that can take requests.
-// What is beyond waits for a stream to end.
+// h2ConnsPerHost bounds the connections to one origin that can take requests, and
+// twice as many those that there are. What is beyond waits for a stream to end.
 const h2ConnsPerHost = 128
 
 // h2Pool are the HTTP/2 connections to one origin. It is guarded by its host.
@@ -46,6 +46,7 @@ type h2Conn struct {
 	leads   bool // others wait for that
 	full    bool // it would not take a request: cleared when its state changes
 	pooled  bool // others find it: without, the last to leave closes it
+	narrow  bool // its streams have less of a window: they are taken last
 	hooked  bool // it says when that is
 }
 
@@ -62,10 +63,15 @@ func (o *origins) newH2Conn(h *originHost, tc *tls.Conn, grpc bool) (*h2Conn, er
 	if h.h2.streams > 0 { // what it said before, it will say again
 		c.settled, c.limit = true, h.h2.streams
 	}
+	c.narrow = slices.ContainsFunc(h.h2.conns, func(k *h2Conn) bool { return !k.narrow })
 	h.mu.Unlock()
-	transport := o.h2
+	width := 0
+	if c.narrow {
+		width = 1
+	}
+	transport := o.h2[width]
 	if grpc {
-		transport = o.grpc
+		transport = o.grpc[width]
 	}
 	var err error
 	ctx := context.WithValue(o.p.ctx, handedKey{}, &settingsConn{Conn: tc, of: c})
@@ -185,24 +191,29 @@ func (h *originHost) pick(now time.Time, not *h2Conn) *h2Conn {
 // next is called when a stream was taken: whoever is woken for it without need
 // wakes the next, until one finds that there has to be another connection.
 func (p *h2Pool) next() {
-	if len(p.waiting) > 0 && !p.dialing && (p.free(nil) != nil || p.able() < h2ConnsPerHost) {
+	if len(p.waiting) > 0 && !p.dialing && (p.free(nil) != nil || p.wants()) {
 		p.wake(1, nil)
 	}
 }
 
-// able counts the connections that may take requests, now or when one ends.
-func (p *h2Pool) able() (n int) {
+// wants reports whether there may be another connection: there are few that take
+// requests, now or when one ends.
+func (p *h2Pool) wants() bool {
+	able := 0
 	for _, c := range p.conns {
 		if !c.full && c.limit > 0 {
-			n++
+			able++
 		}
 	}
-	return n
+	return able < h2ConnsPerHost && len(p.conns) < 2*h2ConnsPerHost
 }
 
 func (p *h2Pool) free(not *h2Conn) (best *h2Conn) {
 	for _, c := range p.conns {
-		if c != not && !c.full && c.streams < c.limit && (best == nil || c.streams < best.streams) {
+		if c == not || c.full || c.streams >= c.limit {
+			continue
+		}
+		if best == nil || best.narrow && !c.narrow || best.narrow == c.narrow && c.streams < best.streams {
 			best = c
 		}
 	}
@@ -328,7 +339,7 @@ func (h *originHost) queue(not *h2Conn) (turn chan error, first bool) {
 	switch {
 	case p.free(not) != nil: // since it was looked for
 		return nil, false
-	case !p.dialing && p.able() < h2ConnsPerHost:
+	case !p.dialing && p.wants():
 		p.dialing = true
 		return nil, true
 	}

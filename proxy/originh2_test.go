@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -72,6 +73,45 @@ func TestBurstsShareConnections(t *testing.T) {
 		if n := made.Load(); n > 3 {
 			t.Errorf("client h2=%v: %d connections were made", clientH2, n)
 		}
+	}
+}
+
+// What nobody reads is kept for each stream, up to its window: it is large on one
+// connection to an origin, which the first requests share, and small on the rest.
+func TestLaterConnectionsHaveSmallWindows(t *testing.T) {
+	t.Parallel()
+	const connections = 4
+	arrived := make(chan struct{}, connections)
+	answer := h2Origin(func(_ int, o *h2Speaker, id uint32, _ string) {
+		arrived <- struct{}{}
+		for len(arrived) < connections && t.Context().Err() == nil { // all are under way at once
+			time.Sleep(time.Millisecond)
+		}
+		o.head(id, true, ":status", "204")
+	})
+	origin := newRawOrigin(t, func(c *rawConn) {
+		http2.NewFramer(c, nil).WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
+		answer(c)
+	}, "h2")
+	r := newRig(t, true, nil, origin.use)
+	var all sync.WaitGroup
+	for range connections {
+		all.Go(func() { r.status(r.client(true)) })
+	}
+	all.Wait()
+	windows := map[uint32]int{}
+	for _, stream := range origin.streams() {
+		fr := http2.NewFramer(nil, strings.NewReader(strings.TrimPrefix(stream, http2.ClientPreface)))
+		f, err := fr.ReadFrame()
+		settings, ok := f.(*http2.SettingsFrame)
+		if err != nil || !ok {
+			t.Fatalf("a connection begins with %v, %v", f, err)
+		}
+		window, _ := settings.Value(http2.SettingInitialWindowSize)
+		windows[window]++
+	}
+	if windows[2<<20] != 1 || windows[256<<10] < connections-1 || len(windows) != 2 {
+		t.Errorf("connections by the window of a stream: %v", windows)
 	}
 }
 

@@ -19,10 +19,13 @@ import (
 	socks "golang.org/x/net/proxy"
 )
 
-// What an HTTP/2 origin may send that nobody has read yet.
+// What an HTTP/2 origin may send that nobody has read yet. Where there are many
+// streams at once, those over further connections have less: it is kept here for
+// each client that does not read.
 const (
 	streamWindowBytes = 2 << 20
 	connWindowBytes   = 128 << 20
+	narrowing         = 8 // as much less
 )
 
 // newTransport returns the pooled transport to origins.
