@@ -56,5 +56,11 @@ func NewTestStore(dir string, perFile bool, changed ...string) TestStore {
 	return TestStore{s}
 }
 
+// Hooked adds what is run after files were removed, and who is told of them.
+func (t TestStore) Hooked(hooks string, gone ...string) TestStore {
+	t.s.hooks, t.s.gone = hooks, gone
+	return t
+}
+
 func (t TestStore) Install(root []byte) ([]Step, error) { return t.s.install(root) }
 func (t TestStore) Uninstall() ([]Step, error)          { return t.s.uninstall() }

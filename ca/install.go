@@ -29,6 +29,7 @@ type Step struct {
 	Content []byte   // one PEM certificate
 	Remove  string   // path to remove
 	Command []string // program and arguments
+	Input   string   // that Command reads
 }
 
 func (s Step) String() string {
@@ -86,7 +87,9 @@ func (s Step) apply(ctx context.Context) error {
 		}
 		return nil
 	}
-	out, err := exec.CommandContext(ctx, s.Command[0], s.Command[1:]...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, s.Command[0], s.Command[1:]...)
+	cmd.Stdin = strings.NewReader(s.Input)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
 	}
@@ -103,6 +106,9 @@ type store struct {
 	// changed is run once, after all files. gone is run in its place after some were
 	// removed; nil for the same.
 	changed, gone []string
+	// hooks is a directory of programs that keep stores of their own, such as Java's.
+	// gone does not tell them what it has removed; "" for none.
+	hooks string
 }
 
 func (s store) install(root []byte) ([]Step, error) {
@@ -136,10 +142,12 @@ func (s store) uninstall() ([]Step, error) {
 		return nil, fmt.Errorf("list installed roots: %w", err)
 	}
 	var steps []Step
+	var told strings.Builder
 	for _, e := range entries {
 		if ok, _ := filepath.Match("authsome-*.crt", e.Name()); !ok {
 			continue
 		}
+		fmt.Fprintf(&told, "-/etc/ssl/certs/%s.pem\n", strings.TrimSuffix(e.Name(), ".crt"))
 		path := filepath.Join(s.dir, e.Name())
 		// Only a file that is what its name says tells what to take out.
 		if cert := readCert(path); cert != nil && s.removed != nil {
@@ -150,10 +158,17 @@ func (s store) uninstall() ([]Step, error) {
 	if len(steps) == 0 {
 		return nil, nil
 	}
-	if s.gone != nil {
-		return finish(steps, s.gone), nil
+	if s.gone == nil {
+		return finish(steps, s.changed), nil
 	}
-	return finish(steps, s.changed), nil
+	steps = finish(steps, s.gone)
+	hooks, _ := os.ReadDir(s.hooks) // there may be none
+	for _, h := range hooks {
+		if info, err := h.Info(); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			steps = append(steps, Step{Command: []string{filepath.Join(s.hooks, h.Name())}, Input: told.String()})
+		}
+	}
+	return steps, nil
 }
 
 // readCert returns nil for a file that does not hold a root of ours.

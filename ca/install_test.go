@@ -32,7 +32,14 @@ func TestInstallDebian(t *testing.T) {
 		t.Fatal(err)
 	}
 	local := filepath.Join(sys, "usr/local/share/ca-certificates")
-	store := ca.NewTestStore(local, false, "/usr/sbin/update-ca-certificates", "--sysroot", sys)
+	// Java's store is kept by a program that is told what has changed. --fresh tells
+	// it all that is there, and nothing that was.
+	hooks, told := filepath.Join(sys, "etc/ca-certificates/update.d"), filepath.Join(sys, "told")
+	if err := os.WriteFile(filepath.Join(hooks, "java"), []byte("#!/bin/sh\ncat >> "+told+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	store := ca.NewTestStore(local, false, "/usr/sbin/update-ca-certificates", "--sysroot", sys).
+		Hooked(hooks, "/usr/sbin/update-ca-certificates", "--fresh", "--sysroot", sys)
 	bundle := filepath.Join(sys, "etc/ssl/certs/ca-certificates.crt")
 	a := newAuthority(t)
 	if err := a.Rotate(t.Context(), false); err != nil { // two roots to install
@@ -61,6 +68,9 @@ func TestInstallDebian(t *testing.T) {
 	got := rootsOf(t, []byte(read(t, bundle)))
 	if len(got) != 1 || bytes.Contains(a.RootPEM(), []byte(read(t, bundle))) {
 		t.Errorf("%d roots left, want the one that is not ours:\n%s", len(got), describe(steps))
+	}
+	if got := strings.Count(read(t, told), "-/etc/ssl/certs/authsome-"); got != 2 {
+		t.Errorf("the hook was told of %d roots that are gone, want 2:\n%s", got, read(t, told))
 	}
 	if steps, err = store.Uninstall(); err != nil || len(steps) != 0 {
 		t.Errorf("a second time: got %q, %v, want nothing to do", describe(steps), err)

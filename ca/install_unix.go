@@ -11,7 +11,8 @@ import (
 // tool. The first that is there counts.
 var stores = []store{
 	{dir: "/usr/local/share/ca-certificates", changed: []string{"update-ca-certificates"},
-		gone: []string{"update-ca-certificates", "--fresh"}}, // Debian, Ubuntu, Alpine: links to what is gone stay otherwise
+		gone:  []string{"update-ca-certificates", "--fresh"}, // links to what is gone stay otherwise
+		hooks: "/etc/ca-certificates/update.d"},              // Debian, Ubuntu, Alpine
 	{dir: "/etc/pki/ca-trust/source/anchors", changed: []string{"update-ca-trust", "extract"}},       // Fedora, RHEL
 	{dir: "/etc/ca-certificates/trust-source/anchors", changed: []string{"trust", "extract-compat"}}, // Arch (p11-kit)
 	{dir: "/etc/pki/trust/anchors", changed: []string{"update-ca-certificates"}},                     // openSUSE
