@@ -64,6 +64,13 @@ func TestAuthHeaders(t *testing.T) {
 	if header, err := c.AuthHeaders(t.Context(), "asker", ""); !errors.Is(err, authsome.ErrNotHeaders) || header != nil || strings.Contains(err.Error(), canary) {
 		t.Errorf("query: got %v, %v", header, err)
 	}
+	key := "AKIATESTTESTTESTTEST:" + strings.Repeat("k", 40)
+	if _, err := c.Login(t.Context(), authsome.LoginRequest{Provider: "aws", APIKey: secret.New(key)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if header, err := c.AuthHeaders(t.Context(), "aws", ""); !errors.Is(err, authsome.ErrNotHeaders) || header != nil {
+		t.Errorf("a signature: got %v, %v", header, err)
+	}
 }
 
 func TestTokenSource(t *testing.T) {

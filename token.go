@@ -96,7 +96,11 @@ func (c *Client) headers(held *flows.Connection) (http.Header, error) {
 		return nil, fmt.Errorf("%s/%s: %w", held.Provider, held.Name, err)
 	}
 	r := &http.Request{URL: &url.URL{}, Header: http.Header{}}
-	if err := modifier.ModifyRequest(r); err != nil {
+	err = modifier.ModifyRequest(r)
+	if errors.Is(err, injector.ErrUnsigned) {
+		return nil, fmt.Errorf("%s/%s: %w: it signs each request", held.Provider, held.Name, ErrNotHeaders)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s/%s: %w", held.Provider, held.Name, err)
 	}
 	if r.URL.RawQuery != "" {

@@ -29,8 +29,11 @@ var errNotKept = errors.New("the body to be signed is not in memory")
 // SigningError is why a request cannot be signed anew.
 type SigningError struct {
 	Detail string // a sentence
-	Hint   string // what to do instead
+	Next   string // what to do instead
 }
+
+// Hint returns what to do instead.
+func (e *SigningError) Hint() string { return e.Next }
 
 func (e *SigningError) Error() string { return strings.TrimSuffix(e.Detail, ".") }
 

@@ -131,7 +131,7 @@ func TestSigV4Refuses(t *testing.T) {
 				if !errors.Is(err, injector.ErrUnsigned) {
 					t.Errorf("got %v", err)
 				}
-			case !errors.As(err, &signing) || !strings.Contains(signing.Detail, tt.want) || signing.Hint == "":
+			case !errors.As(err, &signing) || !strings.Contains(signing.Detail, tt.want) || signing.Hint() == "":
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 			if len(r.Header) != len(before) {

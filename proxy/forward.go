@@ -321,7 +321,7 @@ func credentialRefusal(route *injector.Route, err error) *Refusal {
 	ref.Provider = route.Provider
 	var signing *injector.SigningError
 	if errors.As(err, &signing) {
-		ref.Detail, ref.Hint = signing.Detail, signing.Hint
+		ref.Detail, ref.Hint = signing.Detail, signing.Next
 	}
 	if !errors.Is(err, injector.ErrCredential) {
 		return ref
