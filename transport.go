@@ -37,8 +37,8 @@ type TransportConfig struct {
 // copy, so an http.Client that follows a redirect takes it nowhere, and a URL in
 // an error does not show it. What the caller has put in its place, such as a
 // placeholder, is replaced; so is a signature for AWS, with whatever key it was
-// made. A request that should carry a credential and cannot
-// is not sent; the error is a *[RefusedError].
+// made. A request that should carry a credential and cannot is not sent; the error
+// is a *[RefusedError].
 //
 // It is safe for concurrent use.
 type Transport struct {

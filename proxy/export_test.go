@@ -120,3 +120,12 @@ func (p *Proxy) SpendRefusalLines() {
 	defer p.clients.mu.Unlock()
 	p.clients.spent, p.clients.at = p.clients.burst+1e6, time.Now()
 }
+
+// KeptBytes is what bodies take that are kept to be signed, and MaxKeptBytes what
+// all may.
+func (p *Proxy) KeptBytes() int64 { return p.kept.Load() }
+
+// KeepBytes takes as much as n bytes of bodies.
+func (p *Proxy) KeepBytes(n int64) { p.kept.Add(n) }
+
+const MaxKeptBytes = allKeptBytes

@@ -88,13 +88,17 @@ func cutQuery(s string) (path, query string, found bool) {
 }
 
 // queryRoute routes apiHost by a query parameter.
-func (r *rig) queryRoute() {
+func (r *rig) queryRoute() { r.injectRoute(provider.Inject{Manner: provider.MannerQuery, Name: "key"}) }
+
+// injectRoute routes apiHost with an inject.
+func (r *rig) injectRoute(in provider.Inject) {
+	r.t.Helper()
 	pattern, err := provider.ParseHostURL(apiHost)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.inject.Update(injector.NewTable([]*injector.Route{{Provider: "example", Connection: "default", Pattern: pattern,
-		Injects: []provider.Inject{{Manner: provider.MannerQuery, Name: "key"}}}}))
+		Injects: []provider.Inject{in}}}))
 }
 
 // A path that net/url cannot keep as written is matched as written all the same.
