@@ -40,6 +40,8 @@ SOURCE is one of:
               system's credential store
   gcloud      application_default_credentials.json, as written by
               "gcloud auth application-default login"
+  aws         the credentials file that AWS's tools share: a connection for each
+              profile
   a directory the home of the Python authsome: the profile of the same name as
               the one in use`,
 		Example: "  authsome import .env\n  authsome import gh\n  authsome import gcloud --connection work\n  authsome import ~/.authsome-old",
@@ -48,7 +50,7 @@ SOURCE is one of:
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			return []string{"gh\tthe GitHub CLI", "gcloud\tapplication default credentials"}, cobra.ShellCompDirectiveDefault
+			return []string{"gh\tthe GitHub CLI", "gcloud\tapplication default credentials", "aws\tthe credentials file of AWS's tools"}, cobra.ShellCompDirectiveDefault
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return a.importFrom(cmd.Context(), args[0], f) },
 	}
@@ -235,6 +237,12 @@ func (a *app) readSource(ctx context.Context, client *authsome.Client, source st
 		}
 		one, err := imports.FromGcloud(b)
 		return []imports.Found{one}, nil, err
+	case "aws":
+		b, err := a.readImport(ctx, awsFile(a.getenv))
+		if err != nil {
+			return nil, nil, err
+		}
+		return imports.FromAWS(b)
 	}
 	if info, err := os.Stat(source); err == nil && info.IsDir() {
 		if !imports.IsPredecessor(source) {
@@ -288,7 +296,7 @@ var errNoHome = fmt.Errorf("%w: it is a directory, and no home of the Python aut
 
 // elsewhere says what to do about a source that is not there.
 func elsewhere(source string) string {
-	const help = "SOURCE is an env file, gh, gcloud or a directory; run: authsome import --help"
+	const help = "SOURCE is an env file, gh, gcloud, aws or a directory; run: authsome import --help"
 	switch strings.ToLower(filepath.Base(source)) {
 	case "gh":
 		return "log in with gh auth login first, or say where its files are with GH_CONFIG_DIR"
@@ -299,9 +307,17 @@ func elsewhere(source string) string {
 	case "google", "gcp":
 		return "did you mean gcloud? " + help
 	case "aws":
-		return "there is no provider for AWS, whose clients sign each request with the key itself; " + help
+		return "run aws configure first, or say where the file is with AWS_SHARED_CREDENTIALS_FILE"
 	}
 	return help
+}
+
+// awsFile is where AWS's tools keep keys.
+func awsFile(getenv func(string) string) string {
+	if path := getenv("AWS_SHARED_CREDENTIALS_FILE"); path != "" {
+		return path
+	}
+	return filepath.Join(getenv("HOME"), ".aws", "credentials")
 }
 
 // ghConfigDir is where the GitHub CLI keeps its files, by the rules of

@@ -113,6 +113,11 @@ func ghConnection(host string, a ghAccount) string {
 			name += "-" + a.user
 		}
 	}
+	return connectionNamed(name)
+}
+
+// connectionNamed makes a connection's name of what others call a credential.
+func connectionNamed(name string) string {
 	name = strings.Map(func(r rune) rune {
 		if r == '_' || r == '-' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
 			return r

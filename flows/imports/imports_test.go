@@ -264,3 +264,40 @@ func TestFromGcloud(t *testing.T) {
 		}
 	}
 }
+
+func TestFromAWS(t *testing.T) {
+	found, skipped, err := imports.FromAWS([]byte(`# of the CLI
+[default]
+aws_access_key_id = AKIADEFAULT
+AWS_SECRET_ACCESS_KEY=a/b+c==
+region = eu-west-1
+
+[ at work! ]
+  aws_access_key_id=AKIAWORK
+  aws_secret_access_key= canary
+; a role's
+[sso]
+aws_access_key_id = ASIATEMP
+aws_secret_access_key = canary
+aws_session_token = canary
+[role]
+role_arn = arn:aws:iam::1:role/x
+`))
+	if err != nil || len(found) != 2 || len(skipped) != 2 {
+		t.Fatalf("got %d found, %d skipped, %v", len(found), len(skipped), err)
+	}
+	if f := found[0]; f.Provider != "aws" || f.Connection != "" || f.Line != 2 || f.APIKey.Reveal() != "AKIADEFAULT:a/b+c==" {
+		t.Errorf("default: got %+v", f)
+	}
+	if f := found[1]; f.Connection != "at-work-" || f.Where != "profile at work!" || f.APIKey.Reveal() != "AKIAWORK:canary" {
+		t.Errorf("another: got %+v", f)
+	}
+	if skipped[0].Reason != "its credentials are temporary" || skipped[1].Reason != "it has no access key" || skipped[1].Where != "profile role" {
+		t.Errorf("skipped %+v", skipped)
+	}
+	for text, want := range map[string]error{"": imports.ErrNothing, "aws_secret_access_key = canary": imports.ErrFormat, "[canary": imports.ErrFormat} {
+		if _, _, err := imports.FromAWS([]byte(text)); !errors.Is(err, want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%q: got %v", text, err)
+		}
+	}
+}

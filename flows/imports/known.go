@@ -78,6 +78,7 @@ var pairs = []struct{ provider, first, second string }{
 	{"datadog", "DATADOG_API_KEY", "DATADOG_APP_KEY"},
 	{"jira", "JIRA_EMAIL", "JIRA_API_TOKEN"},
 	{"confluence", "CONFLUENCE_EMAIL", "CONFLUENCE_API_TOKEN"},
+	{"aws", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"},
 }
 
 // tellingPrefix is how many characters a key pattern has to begin with to say
