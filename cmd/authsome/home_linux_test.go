@@ -144,7 +144,7 @@ func TestHomeThatOthersCanChange(t *testing.T) {
 func TestHomeBelowAVolume(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("needs root, to be two other users")
+		t.Fatal("run as root, to be two other users")
 	}
 	const alice, bob = 65532, 65533
 	w := newWorld(t)
