@@ -179,14 +179,23 @@ func mints(r *http.Request, service string) error {
 	if !speaksOfCredentials(service) {
 		return nil
 	}
-	form := r.URL.Query()
+	// Only a form says its Action where it is looked for. AWS's servers know other
+	// protocols, which name it in the path or a header.
+	unread := &SigningError{"The call cannot be read.", "send a form to the path /"}
+	if path := r.URL.EscapedPath(); path != "" && path != "/" || len(r.Header["X-Amz-Target"]) > 0 {
+		return unread
+	}
+	form, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return unread
+	}
 	b, ok := keptOf(r)
 	if !ok {
 		return errNotKept
 	}
 	more, err := url.ParseQuery(string(b))
 	if err != nil {
-		return &SigningError{"The call cannot be read.", "send a form"}
+		return unread
 	}
 	form["Action"] = append(form["Action"], more["Action"]...)
 	if len(form["Action"]) == 0 {
